@@ -1,0 +1,1 @@
+"""Streaming chat completions that stop when told to."""

@@ -1,0 +1,3 @@
+"""Messages and prompts."""
+
+from __future__ import annotations
