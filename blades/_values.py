@@ -1,0 +1,181 @@
+"""What a stream hands out: chunks, tool calls, usage, and the whole reply. Immutable, comparable, picklable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from blades._prompt import Message
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool: a part of it in a chunk, the whole of it in `Stream.tool_calls` and `Reply.tool_calls`.
+
+    Attributes:
+        index: Which call of the answer this is, as the server counts, or counted here if it does not. The parts of one
+            call share it.
+        id: The server's identifier, to be given back with the tool's result; in a part, ``""`` if it was not sent.
+        name: The function's name; in a part, ``""`` if it was not sent.
+        arguments: JSON text as the model wrote it: in a part, the piece; not checked, a model can write what it likes.
+            A server that sent an object is given its JSON text.
+        type: ``"function"``, or what else the server sent.
+    """
+
+    index: int = 0
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    type: str = "function"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens an answer cost, as the server counted. What it did not send is None, never 0.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt.
+        completion_tokens: Tokens of the answer, reasoning included.
+        total_tokens: The sum, if the server sent it: it is not computed here.
+        raw: The whole object as sent, with every detail.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    raw: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Tokens of the prompt that the server had in its cache."""
+        # ``prompt_cache_hit_tokens`` is DeepSeek's name, beside OpenAI's.
+        found = self._detail("prompt_tokens_details", "cached_tokens")
+        return found if found is not None else count(self.raw.get("prompt_cache_hit_tokens"))
+
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """Tokens of the answer that were reasoning."""
+        return self._detail("completion_tokens_details", "reasoning_tokens")
+
+    def _detail(self, group: str, name: str) -> int | None:
+        details = self.raw.get(group)
+        return count(details.get(name)) if isinstance(details, dict) else None
+
+
+def count(value: object) -> int | None:
+    """Return a number of tokens as an int; None for what is none (servers send null, some send ``12.0``)."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False)
+class Chunk:
+    """One step of an answer. ``str(chunk)`` is its text.
+
+    Attributes:
+        text: The new text, ``""`` if this chunk brings something else.
+        reasoning: New text of the model's reasoning (``reasoning_content`` or ``reasoning`` on the wire, or a part of
+            type ``thinking``).
+        tool_calls: New parts of tool calls.
+        finish_reason: Why the answer ended, verbatim, if this chunk says it.
+        usage: The usage that came in the same event, if any. Usage that comes in an event of its own makes no chunk:
+            read `Stream.usage`.
+        raw: The event's JSON as parsed, with all that is not named above (``logprobs``, ``refusal``, ...). Shared, not
+            copied: leave it as it is.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    raw: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+    # Made once per token. The constructor that dataclass writes for a frozen class costs more than parsing the JSON.
+    def __init__(  # noqa: PLR0917 - as dataclass would write it
+        self,
+        text: str = "",
+        reasoning: str = "",
+        tool_calls: tuple[ToolCall, ...] = (),
+        finish_reason: str | None = None,
+        usage: Usage | None = None,
+        raw: dict[str, Any] | None = None,
+    ) -> None:
+        _set_text(self, text)
+        _set_reasoning(self, reasoning)
+        _set_tool_calls(self, tool_calls)
+        _set_finish_reason(self, finish_reason)
+        _set_usage(self, usage)
+        _set_raw(self, {} if raw is None else raw)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+_set_text, _set_reasoning, _set_tool_calls, _set_finish_reason, _set_usage, _set_raw = (
+    vars(Chunk)[name].__set__ for name in Chunk.__slots__
+)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as far as it came. ``str(reply)`` is its text.
+
+    Attributes:
+        text: The text.
+        reasoning: The model's reasoning, ``""`` if the server sent none.
+        refusal: The model's refusal, ``""`` if there is none.
+        tool_calls: The assembled tool calls, in order.
+        finish_reason: The last one sent, verbatim; None if the server sent none.
+        usage: The last one sent; None if the server sent none.
+        model: The model that answered, as the server names it.
+        id: The first identifier the server sent.
+        request_id: The ``x-request-id`` header, to be told to the server's support.
+        complete: True only if the stream finished. A cancelled or failed one leaves a part of an answer.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    model: str | None = None
+    id: str | None = None
+    request_id: str | None = None
+    complete: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def message(self) -> Message:
+        """The assistant message to put before the next turn."""
+        from blades._prompt import Message  # noqa: PLC0415 - prompts build on replies, and replies on prompts
+
+        extra: dict[str, Any] = {}
+        if self.tool_calls:
+            extra["tool_calls"] = [
+                {"id": call.id, "type": call.type, "function": {"name": call.name, "arguments": call.arguments}}
+                for call in self.tool_calls
+            ]
+        if self.refusal:
+            extra["refusal"] = self.refusal
+        return Message("assistant", self.text or (None if extra else ""), **extra)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the errors of a stream tell about the answer it came in."""
+
+    status: int = 200
+    content_type: str = ""
+    base_url: str = ""
+    request_id: str | None = None
