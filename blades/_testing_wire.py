@@ -1,0 +1,261 @@
+"""The server's side of one HTTP/1.1 connection, for `blades.testing`.
+
+A `Wire` never blocks in a read or a write: it waits in ``poll`` for its socket, so that a client that leaves ends every
+phase (handshake, idling, pausing, stalling, sending) within milliseconds, by raising `ClientLeft`. ``poll`` and
+not ``select``, which fails on descriptors from 1,024 up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import selectors
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, final
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["BadRequest", "ClientLeft", "Ended", "Headers", "Selector", "Wire", "read_request", "shutdown"]
+
+Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+_HEAD_LIMIT = 64 * 1024
+_BODY_LIMIT = 64 * 1024 * 1024
+
+
+class ClientLeft(Exception):  # noqa: N818 - not an error: the work for this client is over
+    """The client is gone (or the server is closing, which looks the same)."""
+
+
+class Ended(Exception):  # noqa: N818 - not an error: the work for this client is over
+    """The server itself has ended the connection."""
+
+
+class BadRequest(Exception):  # noqa: N818 - answered, never raised to a user
+    """What came is not an HTTP request that can be served; `status` is the answer to it."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@final
+class Headers(Mapping[str, str]):
+    """The headers of a request: names match in any case and iterate in lower case; repeated ones are joined."""
+
+    def __init__(self, items: Iterable[tuple[str, str]]) -> None:
+        self._values: dict[str, str] = {}
+        for name, value in items:
+            key = name.lower()
+            self._values[key] = f"{self._values[key]}, {value}" if key in self._values else value
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(self._values)})"
+
+
+@final
+class Received(NamedTuple):
+    """A whole request, as it came."""
+
+    method: str
+    path: str
+    headers: Headers
+    body: bytes
+    http10: bool
+
+
+@final
+class Wire:
+    """A non-blocking socket, watched for its end whatever is being done. For its own thread only."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.inbox = bytearray()
+        """What has come and was not taken out yet."""
+        self._sock = sock
+        self._again: tuple[type[OSError], ...] = (BlockingIOError,)
+        self._next_look = 0.0
+        self._selector = Selector()
+        self._selector.register(sock, selectors.EVENT_READ)
+
+    def close(self) -> None:
+        """Close what belongs to the wire; the socket belongs to the caller."""
+        self._selector.close()
+
+    def handshake(self, sock: ssl.SSLSocket) -> None:
+        """Do the TLS handshake, on the socket that the wire was made with."""
+        import ssl  # noqa: PLC0415 - slow to import; loaded already where there is TLS
+
+        self._again = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+        while True:
+            try:
+                sock.do_handshake()
+            except self._again:
+                self._selector.select()
+            except OSError:
+                raise ClientLeft from None
+            else:
+                return
+
+    def wait(self, timeout: float | None = None, *, writable: bool = False) -> list[Any]:
+        """Wait once until something happens, take in what came, and return the sockets that are ready.
+
+        Raises:
+            ClientLeft: The client closed, reset, or shut down its sending side.
+        """
+        if writable:
+            self._selector.modify(self._sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        ready = [key.fileobj for key, _ in self._selector.select(timeout)]
+        if writable:
+            self._selector.modify(self._sock, selectors.EVENT_READ)
+        if self._sock in ready:
+            self._take_in()
+        return ready
+
+    def _take_in(self) -> None:
+        while True:
+            try:
+                data = self._sock.recv(65536)
+            except self._again:
+                return
+            except OSError:
+                raise ClientLeft from None
+            if not data:
+                raise ClientLeft
+            self.inbox += data
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass, for ever with `math.inf`."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self.wait(None if left == math.inf else left)
+
+    def wait_for(self, bell: socket.socket) -> None:
+        """Wait until something was sent to this socket, and take that out."""
+        self._selector.register(bell, selectors.EVENT_READ)
+        try:
+            while bell not in self.wait():
+                pass
+            bell.recv(64)
+        finally:
+            self._selector.unregister(bell)
+
+    def send(self, data: bytes) -> None:
+        """Send all of it, in one call where the socket takes it."""
+        # A client that only shut down its sending side does not make sending fail: look for it now and then.
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + 0.005
+            self.wait(0)
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._sock.send(view) :]
+            except self._again:
+                self.wait(writable=True)
+            except OSError:
+                raise ClientLeft from None
+
+    def reset(self) -> NoReturn:
+        """Make the close of the socket a reset."""
+        linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        raise Ended
+
+    def cut(self) -> NoReturn:
+        """End both directions at once; with TLS without the farewell that would make it a proper end."""
+        shutdown(self._sock)
+        raise Ended
+
+    def finish(self) -> NoReturn:
+        """End our side properly, then give the client a second to end its own: closing at once could reset it."""
+        unwrap = getattr(self._sock, "unwrap", None)
+        with contextlib.suppress(OSError):
+            if unwrap is not None:
+                unwrap()
+        shutdown(self._sock, socket.SHUT_WR)
+        with contextlib.suppress(ClientLeft):
+            self.pause(1)
+        raise Ended
+
+
+def shutdown(sock: socket.socket, how: int = socket.SHUT_RDWR) -> None:
+    """Shut a socket down, below TLS if there is any (whose own method also forgets its session)."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, how)
+
+
+def read_request(wire: Wire) -> Received:
+    """Wait for the next whole request.
+
+    Raises:
+        BadRequest: It cannot be understood; the connection cannot go on.
+        ClientLeft: The client left first.
+    """
+    while (end := wire.inbox.find(b"\r\n\r\n")) < 0:
+        if len(wire.inbox) > _HEAD_LIMIT:
+            raise BadRequest(431, "The headers of the request are too large.")
+        wire.wait()
+    lines = _take(wire, end + 4).decode("latin-1").strip("\r\n").split("\r\n")
+    match = re.fullmatch(r"([A-Z]+) (\S+) HTTP/1\.([01])", lines[0])
+    if match is None:
+        raise BadRequest(400, f"Not an HTTP/1 request line: {lines[0]!r:.200}")
+    fields = [line.partition(":") for line in lines[1:]]
+    if not all(colon and re.fullmatch(r"[^\s:]+", name) for name, colon, _ in fields):
+        raise BadRequest(400, "The request has a line among its headers that is not one.")
+    headers = Headers((name, value.strip()) for name, _, value in fields)
+    if headers.get("expect", "").lower() == "100-continue":
+        wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return Received(match[1], match[2], headers, _read_body(wire, headers), match[3] == "0")
+
+
+def _read_body(wire: Wire, headers: Headers) -> bytes:
+    if "chunked" in headers.get("transfer-encoding", "").lower():
+        body = b""
+        while part := _read_chunk(wire):
+            body += part
+            _check_size(len(body))
+        return body
+    length = headers.get("content-length", "0")
+    if not re.fullmatch("[0-9]{1,18}", length):
+        raise BadRequest(400, f"Not a Content-Length: {length!r:.200}")
+    return _take(wire, int(length))
+
+
+def _read_chunk(wire: Wire) -> bytes:
+    while (end := wire.inbox.find(b"\r\n")) < 0:
+        _check_size(len(wire.inbox))
+        wire.wait()
+    line = _take(wire, end + 2)
+    match = re.match(rb"[0-9A-Fa-f]{1,15}(?=\s*[;\r])", line)
+    if match is None:
+        raise BadRequest(400, f"Not the size of a chunk: {line!r:.200}")
+    return _take(wire, int(match[0], 16) + 2)[:-2]
+
+
+def _take(wire: Wire, size: int) -> bytes:
+    _check_size(size)
+    while len(wire.inbox) < size:
+        wire.wait()
+    data = bytes(wire.inbox[:size])
+    del wire.inbox[:size]
+    return data
+
+
+def _check_size(size: int) -> None:
+    if size > _BODY_LIMIT:
+        raise BadRequest(413, "The request is too large.")
