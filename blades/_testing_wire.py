@@ -122,6 +122,7 @@ class Wire:
         ready = [key.fileobj for key, _ in self._selector.select(timeout)]
         if writable:
             self._selector.modify(self._sock, selectors.EVENT_READ)
+        self._next_look = time.monotonic() + 0.005
         if self._sock in ready:
             self._take_in()
         return ready
@@ -157,9 +158,7 @@ class Wire:
     def send(self, data: bytes) -> None:
         """Send all of it, in one call where the socket takes it."""
         # A client that only shut down its sending side does not make sending fail: look for it now and then.
-        now = time.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + 0.005
+        if time.monotonic() >= self._next_look:
             self.wait(0)
         view = memoryview(data)
         while view:
