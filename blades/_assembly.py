@@ -9,19 +9,14 @@ The rules that hold everywhere:
 
 from __future__ import annotations
 
-from threading import RLock
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from blades._errors import StreamError, StreamProtocolError, StreamTruncated
 from blades._json import (
-    SHOWN,
     Json,
-    arguments_of,
-    clean,
     error_in,
     fast_reader,
     first_choice,
-    number,
     object_in,
     parts_of,
     read_slowly,
@@ -32,16 +27,13 @@ from blades._json import (
     without_secrets,
 )
 from blades._sse import BYTE_ORDER_MARK, EVENT_LIMIT_BYTES, Decoder, EventTooLongError
+from blades._totals import Calls, Text
 from blades._values import Chunk, Head, Reply, ToolCall, Usage
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
 
 __all__ = ["Assembly", "Chunk", "Head", "Reply", "ToolCall", "Usage"]
 
+PREFIX_BYTES = 200  # of the body, kept for errors
 A_STREAM = "a stream of chat completion chunks"
-REPLACEMENT = "\ufffd"
-PIECES_LIMIT = 512
 
 
 @final
@@ -75,7 +67,6 @@ class Assembly:
         self._reasoning = Text()
         self._refusal = Text()
         self._calls = Calls()
-        self._halves: dict[Hashable, str] = {}  # channel -> the first half of a surrogate pair
 
     @property
     def text(self) -> str:
@@ -119,12 +110,12 @@ class Assembly:
 
     def feed(self, data: bytes) -> None:
         """Add bytes of the body, cut anywhere."""
-        if len(self._prefix) < SHOWN:
-            self._prefix += data[: SHOWN - len(self._prefix)]
+        if len(self._prefix) < PREFIX_BYTES:
+            self._prefix = (self._prefix + data)[:PREFIX_BYTES]
         self._decoder.feed(data)
 
     def end(self) -> None:
-        """Say that the body ended properly: what was waiting for more becomes available to `next_chunk`."""
+        """Say that the body ended: what was waiting for more becomes available to `next_chunk`."""
         self._ended = True
         self._decoder.end()
 
@@ -136,22 +127,23 @@ class Assembly:
             StreamProtocolError: What came cannot be read as a stream of chat completion chunks.
         """
         try:
-            while True:
-                if self._failure is not None:
-                    raise self._failure
+            while self._failure is None:
                 event = None if self.done else self._decoder.next_event()
-                chunk = self._rest() if event is None else self._read(*event)
+                if event is None:
+                    chunk = self._rest()
+                else:
+                    name, data = event
+                    chunk = self._read(name, data)
                 if chunk is not None:
                     self.chunks += 1
                     return chunk
                 if event is None:
                     return None
         except EventTooLongError:
-            self._failure = self._protocol_error("an event or a body of at most 16 MiB", "a longer one")
-            raise self._failure from None
+            self._failure = self._protocol_error("events of at most 16 MiB", "a longer one")
         except StreamError as error:
             self._failure = error
-            raise
+        raise self._failure
 
     def verdict(self, *, require_finish: bool) -> None:
         """Return if the answer counts as whole. To be called after `end`, when `next_chunk` returned None.
@@ -161,13 +153,12 @@ class Assembly:
 
         Raises:
             StreamTruncated: The body ended, but not the answer.
-            StreamServerError: The same, and the last line, in no event, is an error object.
+            StreamServerError: The same, and a last line outside of the events is an error object.
             StreamProtocolError: The body is no stream.
         """
         if self.finished:
             return
-        stray = self._decoder.stray
-        self._check_stray(stray)
+        stray = self._check_stray()
         if not self._decoder.is_stream:
             if not stray and not self._prefix.removeprefix(BYTE_ORDER_MARK).strip():
                 raise self._protocol_error(A_STREAM, "an empty body")
@@ -187,104 +178,91 @@ class Assembly:
         try:
             event = self._read_json(data)
         except ValueError:
-            if data.strip() == b"[DONE]":
-                if self.finish_reason is None:
-                    self._check_stray(self._decoder.stray)
-                self.done = True
-                return None
             event, odd = self._read_oddity(name, data), True
         if type(event) is not dict:
             if name == b"error":
                 raise server_error(event, {})
             return None  # null, a list, a text
-        if name or "error" in event or "choices" not in event:
+        if name or "choices" not in event or "error" in event:
             self._failure = error_in(event, named=name == b"error")
-        return self._chunk(event, odd=odd)
+        return self._chunk(event, odd)
 
     def _read_oddity(self, name: bytes, data: bytes) -> Any:
+        """Read what the fast reader refused."""
+        if data.strip() == b"[DONE]":
+            if self.finish_reason is None:
+                self._check_stray()
+            self.done = True
+            return None
         try:
             return read_slowly(data)
         except ValueError as error:
             if name == b"error":  # plain text
                 return data.decode("utf-8", "replace")
-            raise self._protocol_error("JSON in each event", shown(data)) from error
+            if self._decoder.unterminated and (data.startswith(b"{") or b"[DONE]".startswith(data)):
+                self._decoder.keep_stray(
+                    data
+                )  # a killed server looks like this where the body ends with the connection
+                return None
+            raise self._protocol_error("JSON in every event", shown(data)) from error
 
-    def _chunk(self, event: Json, *, odd: bool) -> Chunk | None:
-        if self.id is None or self.model is None:
-            self.id = self.id or string(event.get("id"))
+    def _chunk(self, event: Json, odd: bool) -> Chunk | None:  # noqa: FBT001 - once per token
+        """Add an event to the totals; return the chunk it makes, if it makes one."""
+        if self.model is None or self.id is None:
             self.model = self.model or string(event.get("model"))
+            self.id = self.id or string(event.get("id"))
         usage = None
         if event.get("usage") or "x_groq" in event:
             usage = usage_of(event)
             self.usage = usage or self.usage
         choice = first_choice(event.get("choices"))
-        return None if choice is None else self._choice_chunk(choice, usage, event, odd=odd)
-
-    def _choice_chunk(self, choice: Json, usage: Usage | None, event: Json, *, odd: bool) -> Chunk | None:
-        """Make the chunk, and add it to the totals."""
+        if choice is None:
+            return None
         delta = choice.get("delta")
-        if type(delta) is not dict:
-            delta = {}
-        text, reasoning, refusal, calls = parts_of(delta)
-        if "message" in choice and not (text or reasoning or refusal or calls):
-            text, reasoning, refusal, calls = self._whole_message(choice["message"])
-        if odd or self._halves:
-            text, reasoning, refusal = map(self._join, ("text", "reasoning", "refusal"), (text, reasoning, refusal))
-        parts = self._calls.add(calls, self._join) if calls else ()
-        finish_reason = choice.get("finish_reason")
-        if finish_reason:
-            finish_reason = self._finish(finish_reason, choice, event)
-        if not (text or reasoning or parts or finish_reason or refusal or delta.get("annotations")):
-            return None
-        if text:
-            self._text.add(text)
-        if reasoning:
-            self._reasoning.add(reasoning)
-        if refusal:
-            self._refusal.add(refusal)
-        return Chunk(text, reasoning, parts, finish_reason, usage, event)
+        if type(delta) is dict and len(delta) == 1 and not choice.get("finish_reason") and "message" not in choice:
+            text = delta.get("content")
+            if type(text) is str:  # what nearly every event is: a piece of text, and nothing else
+                text = self._text.add(text, odd)
+                return Chunk(text, "", (), None, usage, event) if text else None
+        return self._unusual_chunk(choice, usage, event, odd)
 
-    def _whole_message(self, message: object) -> tuple[str, str, str, list[Any]]:
-        """Read a message that came instead of deltas; one that repeats them is not counted twice."""
-        if not isinstance(message, dict) or self._text or self._reasoning or self._refusal or self._calls:
-            return "", "", "", []
-        return parts_of(message)
+    def _unusual_chunk(self, choice: Json, usage: Usage | None, event: Json, odd: bool) -> Chunk | None:  # noqa: FBT001
+        delta = choice.get("delta")
+        text, reasoning, refusal, sent_calls = parts_of(delta)
+        if "message" in choice and not (text or reasoning or refusal or sent_calls or self._has_content()):
+            # A whole message instead of deltas. One that repeats them at the end is not counted twice.
+            text, reasoning, refusal, sent_calls = parts_of(choice["message"])
+        text = self._text.add(text, odd) if text else ""
+        reasoning = self._reasoning.add(reasoning, odd) if reasoning else ""
+        refusal = self._refusal.add(refusal, odd) if refusal else ""
+        calls = self._calls.add(sent_calls, odd) if sent_calls else ()
+        finish_reason = self._finish(choice, event)
+        annotations = isinstance(delta, dict) and delta.get("annotations")
+        if text or reasoning or refusal or calls or finish_reason or annotations:
+            return Chunk(text, reasoning, calls, finish_reason, usage, event)
+        return None
 
-    def _finish(self, reason: object, choice: Json, event: Json) -> str | None:
-        reason = string(reason)
+    def _has_content(self) -> bool:
+        return bool(self._text or self._reasoning or self._refusal or self._calls)
+
+    def _finish(self, choice: Json, event: Json) -> str | None:
+        reason = string(choice.get("finish_reason"))
         if reason == "error":
-            if self._failure is None:
-                message = "the answer ended with the finish reason 'error'"
-                self._failure = server_error(choice.get("error") or message, event)
-            return None
-        if reason is None or reason == "null":
+            self._failure = self._failure or server_error(choice.get("error") or "finish reason 'error'", event)
+        if reason in (None, "null", "error"):
             return None
         self.finish_reason = reason
         return reason
 
-    def _join(self, channel: Hashable, text: str) -> str:
-        """Hold back the first half of a surrogate pair at the end of a text until the next text of its channel."""
-        text = self._halves.pop(channel, "") + text
-        if "\ud800" <= text[-1:] <= "\udbff":
-            self._halves[channel] = text[-1]
-            text = text[:-1]
-        return clean(text)
-
-    def _flush(self) -> Chunk:
-        """Make a chunk of the halves that stayed alone."""
-        halves, self._halves = self._halves, {}
-        text, reasoning, refusal = (REPLACEMENT * (name in halves) for name in ("text", "reasoning", "refusal"))
-        for total, piece in (self._text, text), (self._reasoning, reasoning), (self._refusal, refusal):
-            if piece:
-                total.add(piece)
-        return Chunk(text, reasoning, self._calls.flush(halves))
-
     def _rest(self) -> Chunk | None:
         """Return what the end of the body, or of the answer, makes available."""
-        if self._halves and (self._ended or self.done):
-            return self._flush()
         if self._ended and not self.done and not self._decoder.is_stream:
             return self._whole_body()
+        if self._ended or self.done:
+            text, reasoning, refusal = self._text.flush(), self._reasoning.flush(), self._refusal.flush()
+            calls = self._calls.flush()
+            if text or reasoning or refusal or calls:
+                return Chunk(text, reasoning, calls)
         return None
 
     def _whole_body(self) -> Chunk | None:
@@ -299,140 +277,20 @@ class Assembly:
         self.done = choice is not None and isinstance(choice.get("message"), dict)
         return self._chunk(event, odd=True) if self.done else None
 
-    def _check_stray(self, stray: bytes) -> None:
-        """Raise if a line in no event is an error object: a server that fails does not always keep to the format."""
+    def _check_stray(self) -> bytes:
+        """Return the line outside of the events; raise if it is an error object that lacks only its ``data:``."""
+        stray = self._decoder.stray
         event = object_in(stray)
-        error = event and error_in(event, named=False)
-        if error:
+        error = error_in(event, named=False) if event else None
+        if error is not None:
             raise error
+        return stray
 
     def _protocol_error(self, expected: str, came: str) -> StreamProtocolError:
         head = self.head
         error = StreamProtocolError(
-            f"Expected {expected}, got {came} (status {head.status}, content type {head.content_type[:SHOWN]!r}). Check"
-            f" that base_url {without_secrets(head.base_url)!r} is the API's: it usually ends in /v1."
+            f"Expected {expected}, got {came} (status {head.status}, content type {head.content_type[:200]!r}). Check"
+            f" that the base_url {without_secrets(head.base_url)!r} is the API's: it usually ends in /v1."
         )
         error.status, error.content_type, error.body = head.status, head.content_type, self._prefix
         return error
-
-
-@final
-class Text:
-    """A text that grows: kept as pieces, joined on demand. One thread adds, any thread reads.
-
-    Reading after each piece stays linear: CPython appends in place to a string that nothing else refers to. That is why
-    the string is taken off its attribute first. Nothing between there and the end of the block is a call, so that no
-    signal (Ctrl-C) and no other thread comes in between; other readers wait for the lock. It is re-entrant because a
-    signal handler may read, too.
-    """
-
-    __slots__ = ("_joined", "_lock", "_pieces")
-
-    def __init__(self) -> None:
-        self._joined = ""
-        self._pieces: list[str] = []
-        self._lock = RLock()
-
-    def __bool__(self) -> bool:
-        return bool(self._joined or self._pieces)
-
-    def add(self, piece: str) -> None:
-        """Append; many small strings are joined now and then, for the memory they take."""
-        self._pieces.append(piece)
-        if len(self._pieces) > PIECES_LIMIT:
-            self.get()
-
-    def get(self) -> str:
-        """Return the whole text."""
-        with self._lock:
-            pieces = self._pieces
-            number_of_pieces = len(pieces)
-            if number_of_pieces:
-                new = "".join(pieces[:number_of_pieces])
-                joined = self._joined
-                self._joined = ""
-                joined += new
-                self._joined = joined
-                del pieces[:number_of_pieces]
-            return self._joined
-
-
-@final
-class Call:
-    """One tool call while it is assembled."""
-
-    __slots__ = ("arguments", "id", "index", "name", "type")
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.id = ""
-        self.name = ""
-        self.arguments = Text()
-        self.type = "function"
-
-
-@final
-class Calls:
-    """The tool calls of an answer, from their parts."""
-
-    __slots__ = ("_by_index", "_calls")
-
-    def __init__(self) -> None:
-        self._calls: list[Call] = []
-        self._by_index: dict[int, Call] = {}  # the server's index -> the call that its parts go to now
-
-    def __bool__(self) -> bool:
-        return bool(self._calls)
-
-    def get(self) -> tuple[ToolCall, ...]:
-        """Return the calls as far as they came."""
-        calls = sorted(self._calls, key=lambda call: call.index)
-        return tuple(ToolCall(call.index, call.id, call.name, call.arguments.get(), call.type) for call in calls)
-
-    def add(self, parts: list[Any], join: Callable[[Hashable, str], str]) -> tuple[ToolCall, ...]:
-        """Add the parts in one event, and return those that bring something."""
-        return tuple(part for sent in parts if isinstance(sent, dict) and (part := self._add(sent, join)) is not None)
-
-    def _add(self, sent: Json, join: Callable[[Hashable, str], str]) -> ToolCall | None:
-        function = sent.get("function")
-        if not isinstance(function, dict):
-            function = {}
-        id_, name = string(sent.get("id")) or "", string(function.get("name")) or ""
-        arguments = arguments_of(function.get("arguments"))
-        if not (id_ or name or arguments):
-            return None
-        call = self._find(number(sent.get("index")), id_, name)
-        call.id = call.id or id_
-        if call.name != name:  # some servers repeat the name in each part
-            call.name += name
-        call.type = string(sent.get("type")) or call.type
-        arguments = join(call, arguments)
-        call.arguments.add(arguments)
-        return ToolCall(call.index, id_, name, arguments, call.type)
-
-    def _find(self, index: int | None, id_: str, name: str) -> Call:
-        """Find the call a part belongs to. Without an index, an id or a name begins a call, unless the id is known."""
-        if index is not None:
-            call = self._by_index.get(index)
-            # Gemini numbers every call 0: an other id together with a name begins an other call.
-            if call is not None and not (name and id_ and call.id and call.id != id_):
-                return call
-        elif id_:
-            for call in self._calls:
-                if call.id == id_:
-                    return call
-        elif self._calls and not name:
-            return self._calls[-1]
-        taken = {call.index for call in self._calls}
-        call = Call(max(taken, default=-1) + 1 if index is None or index in taken else index)
-        self._calls.append(call)
-        if index is not None:
-            self._by_index[index] = call
-        return call
-
-    def flush(self, halves: dict[Hashable, str]) -> tuple[ToolCall, ...]:
-        """Add a replacement for each half that stayed alone."""
-        alone = [call for call in self._calls if call in halves]
-        for call in alone:
-            call.arguments.add(REPLACEMENT)
-        return tuple(ToolCall(call.index, arguments=REPLACEMENT, type=call.type) for call in alone)

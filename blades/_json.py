@@ -86,29 +86,29 @@ def number(value: object) -> int | None:
 
 
 def first_choice(choices: object) -> Json | None:
-    """Return the choice with index 0, or without any index. The others belong to answers that were not asked for."""
-    if isinstance(choices, list):
-        for choice in choices:
-            if isinstance(choice, dict) and not number(choice.get("index")):
+    """Return the choice with index 0, or without any index. Others belong to answers that were not asked for."""
+    for choice in choices if type(choices) is list else ():
+        if type(choice) is dict:
+            index = choice.get("index")
+            if not index or not number(index):
                 return choice
     return None
 
 
-def parts_of(delta: Json) -> tuple[str, str, str, list[Any]]:
+def parts_of(delta: object) -> tuple[str, str, str, list[Any]]:
     """Return text, reasoning, refusal and parts of tool calls that are in a delta, or in a whole message."""
+    if type(delta) is not dict:
+        return "", "", "", []
     text = delta.get("content")
     # DeepSeek and vLLM say reasoning_content, OpenRouter and Groq say reasoning; some proxies send both.
-    reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
-    if type(reasoning) is not str:
-        reasoning = ""
+    reasoning = delta.get("reasoning_content") or delta.get("reasoning")
     if type(text) is not str:
         text, thinking = _join_parts(text) if text else ("", "")
         reasoning = reasoning or thinking
-    refusal = delta.get("refusal")
-    calls = delta.get("tool_calls")
+    refusal, calls = delta.get("refusal"), delta.get("tool_calls")
     return (
         text,
-        reasoning,
+        reasoning if type(reasoning) is str else "",
         refusal if type(refusal) is str else "",
         calls if type(calls) is list else [calls] if calls else [],
     )
@@ -132,8 +132,8 @@ def _text_of(part: object) -> str:
     return text if isinstance(text, str) else ""
 
 
-def arguments_of(value: object) -> str:
-    """Return a piece of a call's arguments. They are text; some servers send the object itself."""
+def json_text(value: object) -> str:
+    """Return JSON text that some servers send as text, others as the object itself; ``""`` for anything else."""
     if isinstance(value, str):
         return value
     if not isinstance(value, (dict, list)):
@@ -152,7 +152,7 @@ def usage_of(event: Json) -> Usage | None:
             prompt, completion, total = (
                 count(sent.get(f"{name}_tokens")) for name in ("prompt", "completion", "total")
             )
-            if not prompt is completion is total is None:
+            if (prompt, completion, total) != (None, None, None):
                 return Usage(prompt, completion, total, sent)
     return None
 
@@ -180,8 +180,7 @@ def server_error(found: object, event: Json) -> StreamServerError:
     message = string(found)
     for name in ("message", "detail", "msg"):
         message = message or string(fields.get(name))
-    if message is None:
-        message = shown(repr(found).encode("utf-8", "replace"))
+    message = message or clean(json_text(found)) or "(no message)"
     error = StreamServerError(f"The server sent an error: {message[:MESSAGE_LIMIT]}")
     error.type = string(fields.get("type"))
     code = fields.get("code")
