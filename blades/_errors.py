@@ -13,8 +13,8 @@
         └── StreamTimeout       one of the caller's limits was reached (also a TimeoutError)
 
 Until the answer starts, the official client's own exceptions (``openai.APIError`` and its children) pass
-through unchanged. Any other exception out of a stream is a bug of this library. All of them survive pickling, so that they
-reach the caller from worker processes as they were raised.
+through unchanged. Any other exception out of a stream is a bug of this library. All of them survive pickling, so that
+they reach the caller from worker processes as they were raised.
 """
 
 from __future__ import annotations
