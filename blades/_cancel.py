@@ -1,0 +1,304 @@
+"""Interrupting a request, whatever it is waiting for.
+
+A `Scope` is one request as its cancellers see it: the state, and the socket it is using at this moment. The
+platform's facts behind it:
+
+- ``close()`` from another thread does not wake a thread that is blocked in ``recv()``, nor does it tell the server;
+  ``shutdown(SHUT_RDWR)`` does both at once, on Linux and macOS, on plain and on TLS sockets.
+- A descriptor's number is used again as soon as it is closed. So only the thread that owns a connection closes it;
+  all others only shut down, and only under the scope's lock, which the owner takes before it lets a socket go.
+- A connection whose response is complete may already serve another stream. So a socket is held from the first byte
+  of the request to the end of the response, and not a moment longer.
+- After ``fork()`` the child has the parent's sockets; ``shutdown`` there would cut the parent's stream.
+- A signal handler, or ``__del__``, may run in a thread that is inside any of these functions: the lock is re-entrant,
+  each step leaves a state that the others can start from, and waking uses `queue.SimpleQueue`, whose ``put`` is
+  documented to be re-entrant.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from enum import Enum
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Protocol, final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blades._values import Head
+
+
+@final
+class StreamState(Enum):
+    """Where a stream is. The last three are final."""
+
+    OPENING = "opening"
+    """The request is on its way; no answer yet."""
+    STREAMING = "streaming"
+    """The answer has begun."""
+    FINISHED = "finished"
+    """The answer is whole."""
+    CANCELLED = "cancelled"
+    """Cancelled, or left before its end."""
+    FAILED = "failed"
+    """Ended by an exception."""
+
+
+_ENDS = frozenset({StreamState.FINISHED, StreamState.CANCELLED, StreamState.FAILED})
+_NEXT = {
+    StreamState.OPENING: _ENDS | {StreamState.STREAMING},
+    StreamState.STREAMING: _ENDS,
+    StreamState.FINISHED: frozenset[StreamState](),
+    StreamState.CANCELLED: frozenset[StreamState](),
+    StreamState.FAILED: frozenset[StreamState](),
+}
+
+
+class Event(Protocol):
+    """What can be given as ``cancel=``: `threading.Event`, `multiprocessing.Event`, or the like."""
+
+    def is_set(self) -> bool:
+        """Tell whether to cancel."""
+        ...
+
+
+class Response(Protocol):
+    """An open answer; see `blades._openai.OpenResponse`."""
+
+    head: Head
+
+    def read(self, deadline: float | None) -> bytes:
+        """Read the next piece; ``b""`` is the proper end."""
+        ...
+
+    def finish(self, *, wait: bool) -> None:
+        """Give the connection back after a whole answer."""
+        ...
+
+    def close(self) -> None:
+        """Release the connection. Never raises."""
+        ...
+
+
+class Interrupted(BaseException):
+    """Raised inside the official client to leave it. A BaseException, because it retries on any Exception."""
+
+
+@final
+class CancelEvent(threading.Event):
+    """A stream's own event: setting it cancels at once, without anybody polling."""
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        super().__init__()
+        self._cancel = cancel
+
+    def set(self) -> None:
+        """Set the event and cancel the stream."""
+        super().set()
+        self._cancel()
+
+
+@final
+class Scope:
+    """One request: its state, what it is using, and the switch that takes it away. All methods: from any thread."""
+
+    def __init__(self, event: Event | None = None) -> None:
+        self.state = StreamState.OPENING
+        self.live = True  # state is not final; a plain attribute, because it is read once per chunk
+        self.ended_at: float | None = None
+        self.foreign_event = event
+        self.event: Event = CancelEvent(self.cancel) if event is None else event
+        self.inbox: SimpleQueue[bytes | Exception | None] = SimpleQueue()  # what the consumer waits for; None wakes it
+        self.interruption: SimpleQueue[None] = SimpleQueue()  # what the opening thread waits for when it has to sleep
+        self.reading = threading.Lock()  # held by the one thread that is inside the response
+        self.response: Response | None = None
+        self.failure: BaseException | None = None  # why there is no response
+        self.deadline: float | None = None  # of the read under way, on the clock of time.monotonic
+        self.shared = False  # the connection carries other streams as well (HTTP/2): never to be shut down
+        self._socket: socket.socket | None = None
+        self._handshake: tuple[int, int] | None = None  # descriptor and inode, while no Python object has it
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+
+    def move(self, state: StreamState) -> bool:
+        """Go to a state; False if the table has no such step, which means that somebody else was first."""
+        with self._lock:
+            if state not in _NEXT[self.state]:
+                return False
+            self.state = state
+            self.live = state not in _ENDS
+            if not self.live:
+                self.ended_at = time.monotonic()
+        if not self.live:
+            watcher.discard(self)
+        return True
+
+    def cancel(self) -> None:
+        """End the request now: wake the consumer, tell the server. Idempotent, never raises."""
+        if self.move(StreamState.CANCELLED):
+            self.interrupt()
+            self.dispose()
+            if isinstance(self.event, CancelEvent):
+                self.event.set()
+
+    def cancelled(self) -> bool:
+        """Tell whether to stop; looks at the foreign event as well, so that nobody need wait for the watcher."""
+        if self.live and self.foreign_event is not None and is_set(self.foreign_event):
+            self.cancel()
+        return not self.live
+
+    def check(self) -> None:
+        """Raise `Interrupted` if the request has ended; nothing may be sent any more."""
+        if self.cancelled():
+            raise Interrupted
+
+    def interrupt(self) -> None:
+        """Shut the socket down if one is in use, and wake whoever waits for this request."""
+        if self._process != os.getpid():
+            return
+        with self._lock:
+            if self._handshake is not None:
+                _shutdown_descriptor(*self._handshake)
+            elif self._socket is not None:
+                _shutdown(self._socket)
+        self.inbox.put(None)
+        self.interruption.put(None)
+
+    def deliver(self, response: Response) -> bool:
+        """Hand the opened response over to the consumer; False if it came too late and is the caller's to close."""
+        with self._lock:
+            delivered = self.live
+            if delivered:
+                self.response = response
+        self.inbox.put(None)
+        return delivered
+
+    def dispose(self) -> None:
+        """Close the response of an ended request, unless a thread is reading it: that one will call this again.
+
+        In a thread of its own, because closing takes the connection pool's lock, which is not re-entrant: the
+        caller may be a signal handler or ``__del__`` that interrupted the pool. Nothing waits for that thread.
+        """
+        if self.reading.acquire(blocking=False):
+            response, self.response = self.response, None
+            self.reading.release()
+            if response is not None:
+                in_background(response.close)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, unless the request ends before.
+
+        Raises:
+            Interrupted: the request has ended.
+        """
+        self.check()
+        with suppress(Empty):
+            self.interruption.get(timeout=seconds)
+        self.check()
+
+    @property
+    def holds_socket(self) -> bool:
+        """Whether an interruption would reach the socket."""
+        return self._socket is not None
+
+    def hold(self, sock: socket.socket) -> None:
+        """Note the socket that this request is about to use. First note, then check: a cancel can come between.
+
+        Raises:
+            Interrupted: the request has ended already.
+        """
+        if not self.shared:
+            self._socket, self._handshake = sock, None
+        if self.cancelled():
+            self.interrupt()
+            raise Interrupted
+
+    def hold_handshake(self) -> None:
+        """Note that the TLS layer is taking the held socket over: until it is done, no Python object has it."""
+        sock = self._socket
+        if sock is not None and sock.fileno() >= 0:
+            self._handshake = (sock.fileno(), os.fstat(sock.fileno()).st_ino)
+
+    def let_go(self, sock: socket.socket | None = None) -> None:
+        """Forget the socket (only this one, if one is given) before its owner closes it or lends it out."""
+        with self._lock:
+            if sock is None or sock is self._socket:
+                self._socket = self._handshake = None
+
+
+def is_set(event: Event) -> bool:
+    """Look at a foreign event. One that can no longer be asked counts as set: nobody could stop the stream."""
+    try:
+        return event.is_set()
+    except Exception:  # noqa: BLE001 - the event is not ours: a broken manager process, for instance
+        return True
+
+
+def in_background(function: Callable[[], None]) -> None:
+    """Run a function in a short-lived thread, without waiting for it to start; not at all at interpreter exit.
+
+    `threading.Thread.start` waits for the thread: forever, in ``__del__`` while the interpreter is finalizing.
+    """
+    if not sys.is_finalizing():
+        with suppress(RuntimeError):  # no new threads: the process is ending, and its sockets with it
+            _thread.start_new_thread(function, ())
+
+
+def _shutdown(sock: socket.socket) -> None:
+    with suppress(OSError):  # not connected any more, or closed: nothing left to interrupt
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # an SSLSocket's own shutdown would drop its TLS state
+
+
+def _shutdown_descriptor(descriptor: int, inode: int) -> None:
+    """Shut down a socket by number, if the number still means that socket: a duplicate pins what is compared."""
+    with suppress(OSError):
+        duplicate = socket.socket(fileno=os.dup(descriptor))
+        with duplicate:
+            if os.fstat(duplicate.fileno()).st_ino == inode:
+                duplicate.shutdown(socket.SHUT_RDWR)
+
+
+@final
+class Watcher:
+    """One thread that polls the foreign events of all live streams; it exists only while there are some."""
+
+    def __init__(self, period_seconds: float = 0.015) -> None:
+        self._period_seconds = period_seconds
+        self._start_afresh()
+        os.register_at_fork(after_in_child=self._start_afresh)
+
+    def _start_afresh(self) -> None:
+        self._scopes: set[Scope] = set()
+        self._running = False
+        self._lock = threading.RLock()
+
+    def add(self, scope: Scope) -> None:
+        """Watch a scope's foreign event until it ends."""
+        with self._lock:
+            self._scopes.add(scope)
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._run, name="blades-watcher", daemon=True).start()
+
+    def discard(self, scope: Scope) -> None:
+        """Stop watching. Without a lock (a set's discard is atomic), since this runs inside ``__del__`` too."""
+        self._scopes.discard(scope)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(self._period_seconds)
+            for scope in list(self._scopes):
+                scope.cancelled()
+            with self._lock:
+                if not self._scopes:
+                    self._running = False
+                    return
+
+
+watcher = Watcher()
