@@ -1,0 +1,315 @@
+"""The official client: the only module that imports it.
+
+Requests go through ``chat.completions.with_streaming_response``, so that authentication, retries, proxies and Azure
+are the official client's. Two of its hooks are used, and one feature of its HTTP library:
+
+- ``_prepare_request(request)`` runs before each attempt, outside the part that retries: nothing leaves once the
+  stream has ended, and each request gets a ``trace`` callback.
+- ``_sleep_for_retry`` waits between attempts; here the wait can be interrupted.
+- The trace callback is told of each new connection and of the end of each response. A connection's ``read`` and
+  ``write`` are wrapped once, when it is made, to learn which request it is serving.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from contextvars import ContextVar
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, final
+
+import openai
+
+from blades._assembly import Head
+from blades._cancel import Interrupted, Scope, in_background
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator, Mapping
+
+CONNECT_TIMEOUT_SECONDS: Final = 5.0  # the official client's own; what follows is limited by the stream's limits
+IDLE_SECONDS: Final = 60.0  # a person answers a chat within that; the official client's 5 s would reconnect each time
+DRAIN_SECONDS: Final = 0.05
+PIECES_AHEAD: Final = 16
+TIMER_SECONDS: Final = 0.001  # poll() counts in milliseconds
+
+_current: ContextVar[Scope | None] = ContextVar("blades_scope", default=None)
+
+
+@final
+class Connector:
+    """One official client, shared by all streams of an agent. Thread-safe."""
+
+    def __init__(self, client: openai.OpenAI, *, owned: bool) -> None:
+        self.client = client
+        self._owned = owned
+        self._left = threading.local()  # the drain that the calling thread left behind, if any
+        _hook(client)
+
+    @classmethod
+    def make(cls, api_key: str, base_url: str | None, max_retries: int | None) -> Connector:
+        """Make a client. Everything that the official client reads from the environment by itself stays so."""
+        limits = type(openai.DEFAULT_CONNECTION_LIMITS)(keepalive_expiry=IDLE_SECONDS)
+        timeout = openai.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS)
+        client = openai.OpenAI(
+            api_key=api_key,
+            base_url=base_url or "https://api.openai.com/v1",  # the official default; an empty variable must not win
+            max_retries=openai.DEFAULT_MAX_RETRIES if max_retries is None else max_retries,
+            http_client=openai.DefaultHttpxClient(limits=limits, timeout=timeout),
+            timeout=timeout,
+        )
+        return cls(client, owned=True)
+
+    @classmethod
+    def adopt(cls, client: openai.OpenAI, max_retries: int | None) -> Connector:
+        """Use a caller's client: a copy, which shares its connections, so that the caller's own is not changed."""
+        options: dict[str, Any] = {} if max_retries is None else {"max_retries": max_retries}
+        return cls(client.with_options(**options), owned=False)
+
+    def run(self, body: Mapping[str, Any], scope: Scope, left_by: threading.Event | None) -> None:
+        """Send the request and hand its answer over to the scope, or its failure: the opening thread's work."""
+        _current.set(scope)
+        if left_by is not None:
+            left_by.wait(DRAIN_SECONDS)
+        try:
+            manager = self.client.chat.completions.with_streaming_response.create(**body, stream=True)
+            response = OpenResponse(manager.__enter__().http_response, scope, self)
+        except Interrupted:
+            return
+        if not scope.holds_socket:
+            PumpedResponse(response, scope).pump()
+        elif not scope.deliver(response):
+            response.close()
+
+    def leave(self) -> threading.Event:
+        """Note that the calling thread leaves a drain behind; return the event to set when it is done."""
+        event = self._left.drain = threading.Event()
+        return event
+
+    def left_by_this_thread(self) -> threading.Event | None:
+        """Take the drain that the calling thread left behind; waiting for it gets its connection back."""
+        event, self._left.drain = getattr(self._left, "drain", None), None
+        return event
+
+    def close(self) -> None:
+        """Close the client if it was made here."""
+        if self._owned:
+            self.client.close()
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # at interpreter exit anything may be gone already
+            self.close()
+
+
+@final
+class OpenResponse:
+    """An answer whose headers have come. One reader at a time; closed by its reader, or by nobody's while idle."""
+
+    def __init__(self, response: Any, scope: Scope, connector: Connector) -> None:
+        headers = response.headers
+        self.head = Head(
+            status=response.status_code,
+            content_type=headers.get("content-type", ""),
+            base_url=str(connector.client.base_url),
+            request_id=headers.get("x-request-id"),
+        )
+        self._response = response
+        self._scope = scope
+        self._connector = connector  # which closes its client when the last one lets go of it
+        # Content that is not encoded is taken as it comes, without the two layers of generators that decode it.
+        encoded = headers.get("content-encoding", "identity") != "identity"
+        self._pieces: Iterator[bytes] = response.iter_bytes() if encoded else iter(response.stream)
+
+    def read(self, deadline: float | None) -> bytes:
+        """Read the next piece; ``b""`` is the proper end.
+
+        Raises:
+            TimeoutError: nothing came until the deadline (on the clock of `time.monotonic`).
+            Exception: the transport's own, when the connection was cut.
+        """
+        self._scope.deadline = deadline
+        try:
+            while (piece := next(self._pieces, None)) is not None:
+                if piece:
+                    return piece
+        except Exception as error:
+            if deadline is not None and time.monotonic() >= deadline - TIMER_SECONDS:
+                raise TimeoutError from error
+            raise
+        self.close()
+        return b""
+
+    def drain(self, seconds: float) -> bool:
+        """Read what is left, for so long, and release the connection; True if it can be used again."""
+        deadline = time.monotonic() + seconds
+        try:
+            while self.read(deadline):
+                pass
+        except Exception:  # noqa: BLE001 - the answer is whole; this is only about its connection
+            return False
+        return True
+
+    def finish(self, *, wait: bool) -> None:
+        """Give the connection back after a whole answer: now if its end has come, else in the background."""
+        if wait and self.drain(TIMER_SECONDS):
+            return
+        drained = self._connector.leave()
+
+        def drain_and_close() -> None:
+            self.drain(DRAIN_SECONDS)
+            self.close()
+            drained.set()
+
+        in_background(drain_and_close)
+
+    def close(self) -> None:
+        """Release the connection. Idempotent, never raises; the owner only, see `Scope.dispose`."""
+        with suppress(Exception):
+            self._response.close()
+            self._pieces = iter(())
+
+
+@final
+class PumpedResponse:
+    """An answer on a transport that cannot be interrupted (HTTP/2, a custom one): the opening thread reads it.
+
+    The consumer waits for its inbox instead and is interrupted as ever; the server is told when the next bytes come.
+    """
+
+    def __init__(self, response: OpenResponse, scope: Scope) -> None:
+        self.head = response.head
+        self._response = response
+        self._scope = scope
+        self._wanted: SimpleQueue[bool] = SimpleQueue()  # one True for each piece that may be read ahead
+        for _ in range(PIECES_AHEAD):
+            self._wanted.put(True)
+
+    def pump(self) -> None:
+        """Read the answer piece by piece into the inbox, not further ahead than the consumer can take."""
+        inbox = self._scope.inbox
+        if self._scope.deliver(self):
+            piece: bytes | Exception = b"..."
+            while piece and self._wanted.get():
+                try:
+                    piece = self._response.read(None)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the consumer judges it
+                    inbox.put(error)
+                    break
+                inbox.put(piece)
+        self._response.close()
+
+    def read(self, deadline: float | None) -> bytes:
+        """Take the next piece; the same contract as `OpenResponse.read`, but ``b""`` when the stream has ended."""
+        try:
+            piece = self._scope.inbox.get(timeout=None if deadline is None else max(deadline - time.monotonic(), 0))
+        except Empty:
+            raise TimeoutError from None
+        self._wanted.put(True)
+        if isinstance(piece, Exception):
+            raise piece
+        return piece or b""
+
+    def finish(self, *, wait: bool) -> None:
+        """Let the reader come to the end by itself: it may read as far ahead as ever, and no further."""
+        del wait
+        self._wanted.put(False)
+
+    def close(self) -> None:
+        """Stop reading; takes effect when the next bytes come. Any thread may call this, it only sends a word."""
+        self._wanted.put(False)
+
+
+@final
+class _Tap:
+    """Stands before a connection's ``read`` and ``write``, to tell its request's scope of the socket.
+
+    A request begins with a write in the thread that opens its stream: there the scope is known. The reads that follow,
+    in whichever thread, belong to that request until the connection is lent to the next one.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.socket: socket.socket = stream.get_extra_info("socket")
+        self._scope: Scope | None = None
+        self._read, self._write, self._close = stream.read, stream.write, stream.close
+        stream.read, stream.write, stream.close = self.read, self.write, self.close
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._scope = scope = _current.get()
+        if scope is not None:
+            scope.hold(self.socket)
+        self._write(buffer, timeout)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        deadline = None if self._scope is None else self._scope.deadline
+        if deadline is not None:
+            remaining = max(deadline - time.monotonic(), TIMER_SECONDS)
+            timeout = remaining if timeout is None else min(timeout, remaining)
+        data: bytes = self._read(max_bytes, timeout)
+        return data
+
+    def close(self) -> None:
+        if self._scope is not None:
+            self._scope.let_go(self.socket)
+        self._close()
+
+
+def _hook(client: Any) -> None:
+    """Let this client's requests be interrupted. Inert for requests that no stream has sent."""
+    prepare_request = client._prepare_request  # noqa: SLF001 - a documented hook of the official client
+    sleep_for_retry = client._sleep_for_retry  # noqa: SLF001
+
+    def prepare(request: Any) -> None:
+        scope = _current.get()
+        if scope is not None:
+            scope.check()
+            request.extensions["trace"] = _tracer(scope)
+        prepare_request(request)
+
+    def sleep(*, retries_taken: int, max_retries: int, options: Any, response: Any) -> None:
+        scope = _current.get()
+        if scope is None:
+            sleep_for_retry(retries_taken=retries_taken, max_retries=max_retries, options=options, response=response)
+            return
+        headers = None if response is None else response.headers
+        scope.check()
+        scope.sleep(client._calculate_retry_timeout(max_retries - retries_taken, options, headers))  # noqa: SLF001
+
+    client._prepare_request = prepare  # noqa: SLF001
+    client._sleep_for_retry = sleep  # noqa: SLF001
+
+
+def _tracer(scope: Scope) -> Callable[[str, Mapping[str, Any]], None]:
+    """Make the callback that follows one request through the HTTP library."""
+
+    def trace(event: str, info: Mapping[str, Any]) -> None:
+        layer, _, step = event.partition(".")
+        if step == "response_closed.started":
+            scope.let_go()
+        elif layer == "http2":
+            scope.shared = True
+            scope.let_go()
+        elif step in ("connect_tcp.started", "send_request_headers.started"):
+            scope.check()
+        elif step == "start_tls.started":
+            scope.hold_handshake()
+        elif step == "start_tls.failed":
+            scope.let_go()
+        elif step in ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete"):
+            _tap(info["return_value"], scope)
+
+    return trace
+
+
+def _tap(stream: Any, scope: Scope) -> None:
+    """Watch a new connection of the HTTP library, which is given up at once if its stream has ended meanwhile."""
+    tls = stream.get_extra_info("ssl_object")
+    if tls is not None and tls.selected_alpn_protocol() == "h2":
+        scope.shared = True
+        scope.let_go()
+        return
+    try:
+        scope.hold(_Tap(stream).socket)
+    except Interrupted:
+        stream.close()
+        raise
