@@ -1,0 +1,363 @@
+"""One streaming answer, as its reader sees it."""
+
+from __future__ import annotations
+
+import time
+from queue import Empty
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, cast, final
+
+from blades._assembly import Assembly
+from blades._cancel import StreamState
+from blades._errors import StreamError, StreamInterrupted, StreamTimeout
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Generator
+    from types import TracebackType
+    from typing import Self
+
+    from blades._cancel import Response, Scope
+    from blades._prompt import Message
+    from blades._values import Chunk, Reply, ToolCall, Usage
+
+LATE_SECONDS: Final = 1.0  # how long to wait, after a finish reason, for usage and the end of the body
+GRACE_SECONDS: Final = 0.02  # what has arrived is read, even by a consumer that asks for it after its time limit
+
+
+@final
+class Limits(NamedTuple):
+    """The caller's limits, in seconds; None is no limit."""
+
+    timeout: float | None
+    first_chunk_timeout: float | None
+    stall_timeout: float | None
+
+
+@final
+class Timing(NamedTuple):
+    """How long a stream took."""
+
+    first_chunk: float | None
+    """Seconds from the call to the first content (text, reasoning, tool call), None before it."""
+    total: float
+    """Seconds from the call to the end, or until now."""
+    chunks: int
+    """How many chunks were handed out."""
+
+
+@final
+class Stream:
+    """One request and its answer, chunk by chunk. Made by `Agent.run_stream`.
+
+    One thread reads; any thread may cancel or look at the attributes. Three ways to read, all the same loop::
+
+        for chunk in stream: ...                              # owns the stream: leaving the loop ends it
+        while stream.next(): chunk = stream.current()         # may pause and go on later
+        chunk = next(stream)                                  # one step; StopIteration at the end
+
+    `cancel`, setting `cancel_event`, leaving the ``for`` loop early, leaving a ``with`` block, `close` and dropping the
+    last reference all end the request at once and release the connection. What was handed out stays on `text`.
+    """
+
+    def __init__(self, scope: Scope, limits: Limits, *, require_finish: bool) -> None:
+        self._scope = scope
+        self._limits = limits
+        self._require_finish = require_finish
+        self._assembly = Assembly()
+        self._response: Response | None = None
+        self._chunk: Chunk | None = None
+        self._failure: Exception | None = None
+        self._first_content: float | None = None
+        self._last_content = self._started = time.monotonic()
+
+    # Reading
+
+    def next(self) -> bool:
+        """Move to the next chunk; False when the stream has finished or was cancelled.
+
+        Blocks until a chunk arrives. Only one thread may be inside at a time.
+
+        Raises:
+            StreamError: the answer was cut short (see its five children); raised again at each further call.
+            openai.OpenAIError: the official client's own exception, when the answer never started.
+            ConfigError: there is no usable key or base URL.
+            RuntimeError: another thread is inside this method.
+        """
+        scope = self._scope
+        if not scope.live:
+            return self._over()
+        if not scope.reading.acquire(blocking=False):
+            if not scope.live:  # a canceller held it for an instant, to take the response away
+                return self._over()
+            raise RuntimeError("This stream is being read by another thread: a stream has one reader at a time.")
+        try:
+            return self._advance()
+        except Exception as error:
+            self._failure = error
+            if not scope.move(StreamState.FAILED):
+                return False  # cancelled meanwhile: that is why the rest failed
+            scope.interrupt()  # the opening thread may still be at work
+            self._describe(error)
+            raise
+        except BaseException:
+            scope.cancel()
+            raise
+        finally:
+            if not scope.live:
+                self._release()
+            scope.reading.release()
+            if not scope.live:
+                scope.dispose()  # a cancel between the two lines above has found this thread reading
+
+    def current(self) -> Chunk:
+        """Return the chunk that `next` moved to.
+
+        Raises:
+            RuntimeError: `next` was not called yet, or there was no chunk.
+        """
+        if self._chunk is None:
+            raise RuntimeError("There is no current chunk: call next() first, and current() when it returned True.")
+        return self._chunk
+
+    def __iter__(self) -> Generator[Chunk]:
+        try:
+            while self.next():
+                yield self.current()
+        except RuntimeError:  # this loop never had the stream: another thread has it
+            raise
+        except BaseException:
+            self.close()
+            raise
+
+    def __next__(self) -> Chunk:
+        if self.next():
+            return self.current()
+        raise StopIteration
+
+    def reply(self) -> Reply:
+        """Read the rest and return the whole result; that of a cancelled stream is partial (`Reply.complete`).
+
+        Raises:
+            Exception: as `next`.
+        """
+        while self.next():
+            pass
+        return self._reply()
+
+    # Ending
+
+    def cancel(self) -> None:
+        """End the stream now. From any thread or signal handler, at any time, as often as you like; never raises.
+
+        The reader comes back within milliseconds, the server sees the disconnect, no further chunk is handed out.
+        A caller's own event is left alone: it may belong to other streams too.
+        """
+        self._scope.cancel()
+
+    @property
+    def cancel_event(self) -> threading.Event:
+        """The event whose setting cancels this stream: the caller's own if one was given, else the stream's."""
+        return cast("threading.Event", self._scope.event)  # or whatever the caller gave instead
+
+    def close(self) -> None:
+        """Leave the stream: cancelled, unless its finish reason was handed out already. Never raises."""
+        scope = self._scope
+        if self._assembly.finished and scope.reading.acquire(blocking=False):
+            response = scope.response
+            if scope.move(StreamState.FINISHED) and response is not None:
+                scope.response = None
+                response.finish(wait=False)
+            scope.reading.release()
+        scope.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_last_content"):  # __init__ came to its end
+            self.close()
+
+    # What is known so far
+
+    @property
+    def state(self) -> StreamState:
+        """Where the stream is; final states stay."""
+        return self._scope.state
+
+    @property
+    def text(self) -> str:
+        """The text handed out so far."""
+        return self._assembly.text
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning handed out so far, for models that show it."""
+        return self._assembly.reasoning
+
+    @property
+    def finish_reason(self) -> str | None:
+        """The last finish reason as the server sent it, None if none came."""
+        return self._assembly.finish_reason
+
+    @property
+    def usage(self) -> Usage | None:
+        """The token counts as the server sent them, None if none came. They come after the finish reason."""
+        return self._assembly.usage
+
+    @property
+    def model(self) -> str | None:
+        """The model that answers, by the server's word."""
+        return self._assembly.model
+
+    @property
+    def id(self) -> str | None:
+        """The completion's id."""
+        return self._assembly.id
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls, put together from what was handed out so far."""
+        return self._assembly.tool_calls
+
+    @property
+    def message(self) -> Message:
+        """What was handed out so far, as the assistant's message for the next turn."""
+        return self._reply().message
+
+    @property
+    def request_id(self) -> str | None:
+        """The ``x-request-id`` header of the answer, if it has come and the server sent one."""
+        return self._assembly.head.request_id
+
+    @property
+    def timing(self) -> Timing:
+        """How long it took, so far."""
+        end = self._scope.ended_at or time.monotonic()
+        first = None if self._first_content is None else self._first_content - self._started
+        return Timing(first_chunk=first, total=end - self._started, chunks=self._assembly.chunks)
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.state.value}, {len(self.text)} characters>"
+
+    # Inside next(): what follows runs in the reading thread
+
+    def _advance(self) -> bool:
+        """Find the next chunk, reading as much as that takes."""
+        scope, assembly = self._scope, self._assembly
+        waiting_since: float | None = None
+        at_end = False
+        while not scope.cancelled():
+            chunk = assembly.next_chunk()
+            if chunk is not None:
+                self._chunk = chunk
+                if chunk.text or chunk.reasoning or chunk.tool_calls:
+                    self._last_content = time.monotonic()
+                    if self._first_content is None:
+                        self._first_content = self._last_content
+                return True
+            if assembly.done or at_end:
+                if not assembly.done:
+                    assembly.verdict(require_finish=self._require_finish)
+                self._finish()
+                return False
+            if waiting_since is None:
+                waiting_since = time.monotonic()
+            deadline, limit = self._deadline(waiting_since)
+            if self._response is None:
+                self._await_response(deadline, limit)
+            else:
+                at_end = self._read(self._response, deadline, limit)
+        return False
+
+    def _await_response(self, deadline: float | None, limit: str) -> None:
+        """Wait for the opening thread's result."""
+        scope = self._scope
+        try:
+            scope.inbox.get(timeout=None if deadline is None else max(deadline - time.monotonic(), 0))
+        except Empty:
+            self._time_out(limit)
+        if scope.failure is not None:
+            raise scope.failure
+        if scope.response is not None and scope.move(StreamState.STREAMING):
+            self._response = scope.response
+            self._assembly.head = self._response.head
+
+    def _read(self, response: Response, deadline: float | None, limit: str) -> bool:
+        """Feed the assembly with the next bytes; True at the end of the answer."""
+        assembly = self._assembly
+        try:
+            data = response.read(deadline)
+        except Exception as error:
+            if assembly.finished or not self._scope.live:
+                return True  # nothing that matters is missing
+            if isinstance(error, TimeoutError):
+                self._time_out(limit)
+            raise StreamInterrupted(
+                f"The connection was cut in the middle of the answer ({type(error).__name__}: {error})."
+            ) from error
+        if data:
+            assembly.feed(data)
+        elif self._scope.live:
+            assembly.end()
+        return not data
+
+    def _deadline(self, waiting_since: float) -> tuple[float | None, str]:
+        """Find the time limit that comes first, and its name."""
+        timeout, first_chunk_timeout, stall_timeout = self._limits
+        ends: list[tuple[float, str]] = []
+        if timeout is not None:
+            ends.append((self._started + timeout, "timeout"))
+        if first_chunk_timeout is not None and self._first_content is None:
+            ends.append((self._started + first_chunk_timeout, "first_chunk_timeout"))
+        elif stall_timeout is not None:
+            ends.append((self._last_content + stall_timeout, "stall_timeout"))
+        if self._assembly.finished:
+            ends.append((waiting_since + LATE_SECONDS, ""))
+        if not ends:
+            return None, ""
+        deadline, limit = min(ends)
+        return max(deadline, waiting_since + GRACE_SECONDS), limit
+
+    def _time_out(self, limit: str) -> NoReturn:
+        seconds: float = getattr(self._limits, limit)
+        waited_for = {
+            "timeout": "The answer did not end",
+            "first_chunk_timeout": "No text came",
+            "stall_timeout": "No more text came",
+        }[limit]
+        error = StreamTimeout(f"{waited_for} within {limit}={seconds:g} seconds.")
+        error.limit, error.seconds = limit, seconds
+        raise error
+
+    def _finish(self) -> None:
+        """End well; the rest of the body is read after that, so that the connection can be used again."""
+        scope = self._scope
+        if scope.move(StreamState.FINISHED) and scope.response is not None:
+            response, scope.response = scope.response, None
+            response.finish(wait=True)
+
+    def _release(self) -> None:
+        """Close the response, in the thread that was reading it."""
+        response, self._scope.response, self._response = self._scope.response, None, None
+        if response is not None:
+            response.close()
+
+    def _reply(self) -> Reply:
+        return self._assembly.reply(complete=self.state is StreamState.FINISHED, request_id=self.request_id)
+
+    def _describe(self, error: Exception) -> None:
+        """Put what was handed out on an error of this library's own."""
+        if isinstance(error, StreamError):
+            error.reply = self._reply()
+            error.text = error.reply.text
+            error.request_id = self.request_id
+
+    def _over(self) -> bool:
+        if self._failure is not None and self.state is StreamState.FAILED:
+            raise self._failure
+        return False

@@ -1,0 +1,55 @@
+"""What the tests share. No test sees the developer's own key, server or .env file."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from blades import Agent
+from blades.testing import LocalServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+LIMIT_SECONDS = 10.0  # a wrong path takes 30
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    """A local server that answers without pauses."""
+    with LocalServer(pace=0) as running:
+        yield running
+
+
+@pytest.fixture
+def agent(server: LocalServer) -> Iterator[Agent]:
+    """An agent that talks to `server`."""
+    with Agent("test", model="test-model", base_url=server.base_url, api_key="test-key") as made:
+        yield made
+
+
+@pytest.fixture
+def in_thread() -> Iterator[Callable[[Callable[[], object]], threading.Thread]]:
+    """Run a function in a thread; every such thread must have ended when the test ends."""
+    threads: list[threading.Thread] = []
+
+    def start(function: Callable[[], object]) -> threading.Thread:
+        thread = threading.Thread(target=function, daemon=True)
+        threads.append(thread)
+        thread.start()
+        return thread
+
+    yield start
+    for thread in threads:
+        thread.join(LIMIT_SECONDS)
+        assert not thread.is_alive(), "a thread of the test did not end"
