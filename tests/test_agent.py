@@ -1,0 +1,339 @@
+"""Agent: its settings, what it sends, and where it works."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+from openai.resources.chat.completions import Completions
+
+from blades import Agent, ConfigError, Message, PromptTemplate, _check
+from blades.testing import Answer, LocalServer, Stall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+LIMIT_SECONDS = 10.0  # a wrong path takes 30
+
+
+def make(**settings: Any) -> Agent:
+    """Make an agent whose settings are under test."""
+    return Agent("test", **{"model": "m", "api_key": "k", "base_url": "http://127.0.0.1:9/v1", **settings})
+
+
+class TestRequest:
+    """What goes over the wire."""
+
+    def test_a_text_is_one_user_message(self, server: LocalServer, agent: Agent) -> None:
+        """Path, key, model, message, and the demand for usage."""
+        agent.run("hello")
+        request = server.requests[0]
+        assert (request.method, request.path) == ("POST", "/v1/chat/completions")
+        assert request.headers["authorization"] == "Bearer test-key"
+        assert request.json == {
+            "model": "test-model",
+            "messages": [{"role": "user", "content": "hello"}],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+
+    @pytest.mark.parametrize(
+        "prompt",
+        [
+            PromptTemplate().system("Be brief.").user("Hi {{who}}", who="you").build(),
+            [Message("system", "Be brief."), {"role": "user", "content": "Hi you"}],
+            (Message("system", "Be brief."), Message("user", "Hi you")),
+        ],
+        ids=["prompt", "list", "tuple"],
+    )
+    def test_the_forms_of_a_prompt(self, prompt: Any, server: LocalServer, agent: Agent) -> None:
+        """A Prompt and sequences of messages or dicts are the same."""
+        agent.run(prompt)
+        assert server.requests[0].json["messages"] == [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Hi you"},
+        ]
+
+    def test_instructions_come_first(self, server: LocalServer) -> None:
+        """The agent's own system text stands before each prompt."""
+        agent = make(base_url=server.base_url, instructions="You are terse.")
+        agent.run("hello")
+        assert server.requests[0].json["messages"][0] == {"role": "system", "content": "You are terse."}
+
+    def test_options_are_passed_on_and_overridden_per_call(self, server: LocalServer) -> None:
+        """The call's options win; the agent's stay as they were."""
+        agent = make(base_url=server.base_url, temperature=0.2, extra_body={"top_k": 3})
+        agent.run("a", temperature=0.9, model="other", seed=7, stop=["\n"])
+        agent.run("b")
+        first, second = (request.json for request in server.requests)
+        assert (first["temperature"], first["model"], first["seed"], first["stop"]) == (0.9, "other", 7, ["\n"])
+        assert (second["temperature"], second["model"], second["top_k"]) == (0.2, "m", 3)
+        assert "seed" not in second
+
+    def test_stream_options_can_be_left_out(self, server: LocalServer, agent: Agent) -> None:
+        """Some servers reject the parameter: None leaves it out."""
+        server.add(Answer.error(400, "stream_options is not supported"))
+        with pytest.raises(openai.BadRequestError, match="stream_options is not supported"):
+            agent.run("a")
+        agent.run("a", stream_options=None)
+        assert "stream_options" not in server.requests[1].json
+
+    def test_extra_headers_are_sent(self, server: LocalServer, agent: Agent) -> None:
+        """The official client's own options work as they do there."""
+        agent.run("a", extra_headers={"X-Trace": "7"})
+        assert server.requests[0].headers["x-trace"] == "7"
+
+
+class TestArguments:
+    """Wrong arguments raise at the call, and say what was expected."""
+
+    @pytest.mark.parametrize(
+        ("settings", "error", "message"),
+        [
+            ({"model": ""}, ValueError, "model must not be empty"),
+            ({"model": None}, TypeError, "model must be a str, not NoneType"),
+            ({"instructions": 3}, TypeError, "instructions must be a str"),
+            ({"base_url": 3}, TypeError, "base_url must be a str"),
+            ({"api_key": b"key"}, TypeError, "api_key must be a str, not bytes"),
+            ({"timeout": -1}, ValueError, "timeout must be more than 0 seconds"),
+            ({"timeout": float("nan")}, ValueError, "timeout must be more than 0 seconds"),
+            ({"stall_timeout": "3"}, TypeError, "stall_timeout must be a number of seconds or None"),
+            ({"first_chunk_timeout": True}, TypeError, "first_chunk_timeout must be a number"),
+            ({"max_retries": -1}, ValueError, "max_retries must be 0 or more"),
+            ({"max_retries": 1.5}, TypeError, "max_retries must be an int"),
+            ({"require_finish": 1}, TypeError, "require_finish must be True or False"),
+            ({"n": 2}, ValueError, "n must be 1, not 2"),
+            ({"temprature": 1}, TypeError, "did you mean 'temperature'"),
+            ({"top_k": 40}, TypeError, "extra_body"),
+            ({"messages": []}, TypeError, "'messages' is not an option"),
+            ({"stream": True}, TypeError, "'stream' is not an option"),
+            ({"client": object()}, TypeError, "either a client, or base_url and api_key"),
+            ({"client": object(), "api_key": None, "base_url": None}, TypeError, "must be an openai.OpenAI"),
+        ],
+        ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+    )
+    def test_settings(self, settings: dict[str, Any], error: type[Exception], message: str) -> None:
+        """The constructor refuses what cannot be meant."""
+        with pytest.raises(error, match=message):
+            make(**settings)
+
+    def test_an_asynchronous_client_is_refused(self) -> None:
+        """There is no asynchronous twin; the error names what is expected."""
+        with pytest.raises(TypeError, match="the synchronous ones"):
+            make(client=openai.AsyncOpenAI(api_key="k"), api_key=None, base_url=None)
+
+    @pytest.mark.parametrize(
+        ("prompt", "error"),
+        [("", ValueError), ([], ValueError), (b"hi", TypeError), (None, TypeError), (PromptTemplate(), TypeError)],
+        ids=["empty text", "no messages", "bytes", "None", "template"],
+    )
+    def test_prompts(self, prompt: Any, error: type[Exception]) -> None:
+        """An impossible prompt raises before anything is sent."""
+        with pytest.raises(error):
+            make().run_stream(prompt)
+
+    def test_a_coroutine_is_no_event(self) -> None:
+        """cancel= takes something with is_set()."""
+
+        async def cancel() -> None: ...
+
+        coroutine = cancel()
+        for wrong in (coroutine, threading.Event, True, lambda: True):
+            with pytest.raises(TypeError, match=r"cancel must be an event with is_set\(\)"):
+                make().run_stream("go", cancel=wrong)  # type: ignore[arg-type]
+        coroutine.close()
+
+    @pytest.mark.parametrize("call", ["run", "run_stream"])
+    def test_options_of_a_call(self, call: str) -> None:
+        """The same checks at each call."""
+        for wrong in ({"timeout": 0}, {"n": 3}, {"stall_timeout": float("inf")}):
+            with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+                getattr(make(), call)("go", **wrong)
+
+    def test_the_known_options_are_the_official_ones(self) -> None:
+        """No name is let through that the installed client would refuse."""
+        assert inspect.signature(Completions.create).parameters.keys() >= _check._KNOWN_OPTIONS
+
+    def test_a_newer_option_of_the_official_client_is_let_through(self) -> None:
+        """What the installed client knows is allowed, whether it is listed here or not."""
+        parameters = inspect.signature(Completions.create).parameters.keys()
+        for name in parameters - {"self", "timeout", "messages", "stream", "n", "model"}:
+            make(**{name: None})
+
+    def test_repr_has_no_key(self) -> None:
+        """An agent in a log shows its name and model."""
+        agent = make(api_key="sk-secret")
+        assert repr(agent) == "Agent('test', model='m')"
+
+
+class TestConfiguration:
+    """Key and base URL, as a user meets them."""
+
+    def test_a_missing_key_is_one_clear_error(self) -> None:
+        """It is raised at the call and names variable and argument; the next call may find it."""
+        agent = Agent("test", model="m")
+        with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
+            agent.run_stream("go")
+
+    def test_a_dotenv_file_is_enough(self, server: LocalServer, tmp_path: Path) -> None:
+        """Both from the .env file of the working directory."""
+        (tmp_path / ".env").write_text(f"OPENAI_API_KEY=from-file\nOPENAI_BASE_URL={server.base_url}\n")
+        Agent("test", model="m").run("go")
+        assert server.requests[0].headers["authorization"] == "Bearer from-file"
+
+    def test_nothing_is_read_before_the_first_call(self, server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An agent may be made first and configured later."""
+        agent = Agent("test", model="m")
+        monkeypatch.setenv("OPENAI_API_KEY", "late")
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        assert agent.run("go").complete
+
+    def test_import_is_light(self) -> None:
+        """The package does not import the official client, nor the parts that are for tests."""
+        script = "import sys, blades; print([m for m in ('openai', 'pydantic', 'blades.testing') if m in sys.modules])"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout.strip() == "[]"
+
+
+class TestClient:
+    """A caller's own client."""
+
+    def test_it_is_used_and_left_open(self, server: LocalServer) -> None:
+        """Its key and headers are used; closing the agent does not close it."""
+        client = openai.OpenAI(base_url=server.base_url, api_key="own", default_headers={"X-Own": "1"})
+        with client:
+            with Agent("test", model="m", client=client) as agent:
+                assert agent.run("go").complete
+            assert server.requests[0].headers["authorization"] == "Bearer own"
+            assert server.requests[0].headers["x-own"] == "1"
+            assert not client.is_closed()
+            plain = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "direct"}])
+            assert plain.choices[0].message.content
+            assert server.connections == 1
+
+    def test_its_retries_are_kept_unless_told_otherwise(self, server: LocalServer) -> None:
+        """max_retries of the client, or of the agent."""
+        with openai.OpenAI(base_url=server.base_url, api_key="own", max_retries=0) as client:
+            server.add(Answer.error(500, "no"))
+            with pytest.raises(openai.InternalServerError):
+                Agent("test", model="m", client=client).run("go")
+            server.add(Answer.error(500, "no", headers={"Retry-After-Ms": "1"}))
+            assert Agent("test", model="m", client=client, max_retries=1).run("go").complete
+
+    def test_azure(self, server: LocalServer) -> None:
+        """An Azure client sends to its deployment's path, with its own header for the key."""
+        client = openai.AzureOpenAI(
+            azure_endpoint=server.base_url.removesuffix("/v1"), api_version="2024-10-21", api_key="azure-key"
+        )
+        with client:
+            assert Agent("test", model="deployment", client=client).run("go").complete
+        request = server.requests[0]
+        assert request.path == "/openai/deployments/deployment/chat/completions?api-version=2024-10-21"
+        assert request.headers["api-key"] == "azure-key"
+
+    def test_it_cannot_be_pickled(self) -> None:
+        """The error says what to do instead."""
+        with openai.OpenAI(api_key="own") as client:
+            agent = Agent("test", model="m", client=client)
+            with pytest.raises(TypeError, match="Give the Agent base_url="):
+                pickle.dumps(agent)
+
+
+class TestElsewhere:
+    """Threads and processes."""
+
+    def test_many_threads_share_one_agent(self, server: LocalServer, agent: Agent) -> None:
+        """Each gets its own answer; no more connections are made than are used at once."""
+        server.default = lambda request: f"answer to {request.json['messages'][-1]['content']}"
+        with ThreadPoolExecutor(10) as pool:
+            replies = list(pool.map(lambda number: agent.run(f"question {number}").text, range(100)))
+        assert replies == [f"answer to question {number}" for number in range(100)]
+        assert server.connections <= 10
+
+    @pytest.mark.parametrize("used", [False, True], ids=["unused", "used"])
+    def test_a_pickled_agent_works(self, *, used: bool, server: LocalServer) -> None:
+        """The client stays behind and is made anew; settings and an explicit key come along."""
+        agent = make(base_url=server.base_url, api_key="along", instructions="Terse.", temperature=0.5)
+        if used:
+            agent.run("before")
+        landed = pickle.loads(pickle.dumps(agent))
+        landed.run("after")
+        request = server.requests[-1]
+        assert request.headers["authorization"] == "Bearer along"
+        assert request.json["temperature"] == 0.5
+        assert request.json["messages"][0]["content"] == "Terse."
+        assert b"sk-" not in pickle.dumps(Agent("test", model="m"))
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+    def test_a_forked_child_makes_its_own_connection(self, server: LocalServer, agent: Agent) -> None:
+        """A child never uses the parent's sockets, and the parent's streams survive it."""
+        agent.run("warm up")
+        server.add(Answer("a ", Stall(), "b"))
+        stream = agent.run_stream("of the parent")
+        next(stream)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                stream.cancel()
+                code = 0 if agent.run("of the child").complete else 2
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        server.release()
+        assert stream.reply().text == "a b"
+        assert [request.connection for request in server.requests] == [1, 1, 2]
+
+    def test_a_spawned_process(self, server: LocalServer) -> None:
+        """An agent given to another process works there."""
+        agent = make(base_url=server.base_url)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            assert pool.apply(agent.run, ("go",)).complete
+
+    def test_inside_a_running_event_loop(self, server: LocalServer, agent: Agent) -> None:
+        """A notebook's cell runs inside one."""
+
+        async def cell() -> str:
+            return "".join(chunk.text for chunk in agent.run_stream("go"))
+
+        server.add("in a loop")
+        assert asyncio.run(cell()) == "in a loop"
+
+    def test_close_lets_a_running_stream_end(self, server: LocalServer) -> None:
+        """Closing an agent closes what is idle; the agent can be used again."""
+        agent = make(base_url=server.base_url)
+        server.add(Answer("a", Stall()))
+        stream = agent.run_stream("go")
+        next(stream)
+        agent.close()
+        server.release()
+        assert stream.reply().complete
+        del stream
+        assert agent.run("again").complete
+        assert server.connections == 2
+        assert server.connection_log[0].closed_by_client.wait(LIMIT_SECONDS)
+
+    def test_run_takes_an_event(
+        self, server: LocalServer, agent: Agent, in_thread: Callable[[Callable[[], object]], threading.Thread]
+    ) -> None:
+        """A cancelled run() returns what there is."""
+        server.add(Answer("a", Stall()))
+        event = threading.Event()
+        replies = []
+        thread = in_thread(lambda: replies.append(agent.run("go", cancel=event)))
+        assert server.wait_for_request().stalled.wait(LIMIT_SECONDS)
+        event.set()
+        thread.join(LIMIT_SECONDS)
+        assert not replies[0].complete
