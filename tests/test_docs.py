@@ -1,0 +1,41 @@
+"""Every Python block of the README and of docs/ runs, top to bottom, one file in one namespace."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from blades.testing import LocalServer
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path) -> str:
+    """Return a page's Python blocks as one script, each line where it is on the page, so that errors can be found."""
+    text = page.read_text(encoding="utf-8")
+    lines = [""] * (text.count("\n") + 1)
+    for block in BLOCK.finditer(text):
+        first = text.count("\n", 0, block.start(1))
+        code = block[1].splitlines()
+        lines[first : first + len(code)] = code
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_blocks_of_a_page_run(page: Path, server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a reader would: with a key and a server in the environment."""
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(blocks(page), str(page), "exec"), namespace)
+
+
+def test_the_readme_is_short() -> None:
+    """A page that is read to its end."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
