@@ -1,0 +1,47 @@
+# Each target makes the environment it needs, from the package index alone.
+PYTHON ?= python3
+# The oldest versions that pyproject.toml allows.
+OLDEST := openai==2.0.0 chevron==0.14.0 python-dotenv==1.0.0
+
+.PHONY: demo test lint test-newest test-oldest test-engine clean
+
+demo: .venv/demo
+	@.venv/bin/python examples/run_stream.py
+
+test: lint test-newest test-oldest
+
+lint: .venv/test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+test-newest: .venv/test
+	.venv/bin/python -m pytest --cov --cov-report=term
+
+test-oldest: .venv-oldest/test
+	.venv-oldest/bin/python -m pytest
+
+# Against a real inference engine; downloads some hundred megabytes.
+test-engine:
+	$(PYTHON) -m venv .venv-engine
+	.venv-engine/bin/python -m pip install --quiet --upgrade pip
+	.venv-engine/bin/python tests/engine/run.py
+
+.venv/demo: pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --upgrade pip
+	.venv/bin/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/test: pyproject.toml .venv/demo
+	.venv/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable . --group lint --group test
+	touch $@
+
+.venv-oldest/test: pyproject.toml
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --upgrade pip
+	.venv-oldest/bin/python -m pip install --quiet --editable . --group test $(OLDEST)
+	touch $@
+
+clean:
+	rm -rf .venv .venv-oldest .venv-engine .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
