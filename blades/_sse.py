@@ -66,6 +66,7 @@ class Decoder:
             self._after_cr = False
         if self._too_long or not data:
             return
+        may_be_too_long = len(self._partial) + len(data) > self._limit
         lines = data.splitlines()
         self._after_cr = data.endswith(b"\r")
         rest = b"" if self._after_cr or data.endswith(b"\n") else lines.pop()
@@ -77,7 +78,7 @@ class Decoder:
                 self._at_start = False
                 lines[0] = lines[0].removeprefix(BYTE_ORDER_MARK)
         self._partial += rest
-        if len(self._partial) + len(data) > self._limit:  # else no line can be too long
+        if may_be_too_long:
             short = list(takewhile(lambda line: len(line) <= self._limit, lines))
             self._too_long = len(short) < len(lines) or len(self._partial) > self._limit
             lines = short

@@ -1,0 +1,76 @@
+"""Every oddity of the wire, and every recorded answer, through the pure core."""
+
+from __future__ import annotations
+
+import pytest
+
+from blades._assembly import Head
+from wire import (
+    BASE_URL,
+    CAPTURES,
+    CAPTURES_FOLDER,
+    ROWS,
+    Capture,
+    Case,
+    Outcome,
+    recorded,
+    recorded_text,
+    replays,
+)
+
+recordings = pytest.mark.skipif(not CAPTURES_FOLDER.exists(), reason="the recorded answers are not part of a release")
+
+
+def counts(outcome: Outcome) -> tuple[int | None, int | None, int | None] | None:
+    usage = outcome.reply.usage
+    return usage and (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+
+
+@pytest.mark.parametrize("case", [case for case in ROWS if not case.client_error], ids=str)
+def test_a_row_of_the_wire_table_gives_its_result(case: Case) -> None:
+    """Each row gives its chunks, totals and ending, whole, byte by byte and at random cuts."""
+    head = Head(case.status, case.content_type, BASE_URL)
+    outcome = replays(case.body, head=head, ending=case.ending, seed=case.row)
+    reply = outcome.reply
+    assert outcome.texts == case.texts
+    assert (reply.text, reply.reasoning, reply.refusal) == (case.text, case.reasoning, case.refusal)
+    assert (reply.finish_reason, counts(outcome)) == (case.finish_reason, case.usage)
+    assert tuple((call.id, call.name, call.arguments) for call in reply.tool_calls) == case.tool_calls
+    assert (reply.model, reply.id) == (case.model, case.id)
+    if case.error is None:
+        assert outcome.error is None
+    else:
+        assert outcome.error is not None
+        raised, message = outcome.error
+        assert raised is case.error
+        assert case.message in message
+    assert (outcome.type, outcome.code) == (case.type, case.code)
+
+
+def test_every_row_of_the_wire_table_has_a_case() -> None:
+    """No row is left out, and no two cases have one name."""
+    assert {case.row for case in ROWS} == set(range(1, 53))
+    assert len({str(case) for case in ROWS}) == len(ROWS)
+
+
+@recordings
+@pytest.mark.parametrize("name", [name for name, capture in CAPTURES.items() if not capture.client_error])
+def test_a_recorded_answer_ends_as_stated(name: str) -> None:
+    """Answers of real servers give their text and ending, however they are cut."""
+    status, content_type, body = recorded(name)
+    outcome = replays(body, head=Head(status, content_type, BASE_URL))
+    reply = outcome.reply
+    error, message = outcome.error or (None, "")
+    stated = CAPTURES[name]
+    assert stated.message in message
+    found = Capture(len(outcome.chunks), len(reply.text), reply.finish_reason, counts(outcome), error, stated.message)
+    assert found == stated
+    assert (reply.text, reply.reasoning) == recorded_text(body)
+
+
+@recordings
+def test_every_recorded_answer_is_stated() -> None:
+    """The table names each recording, and those that never become a stream have an error status."""
+    assert {path.stem for path in CAPTURES_FOLDER.glob("*.sse")} == set(CAPTURES)
+    for name, capture in CAPTURES.items():
+        assert (recorded(name)[0] != 200) == bool(capture.client_error), name
