@@ -275,5 +275,4 @@ def _open(home: _Home, body: dict[str, Any], scope: Scope, left_by: threading.Ev
     try:
         home.connector().run(body, scope, left_by)
     except Exception as error:  # noqa: BLE001 - raised again by the stream's next(), in the reader's thread
-        scope.failure = error
-        scope.inbox.put(None)
+        scope.fail(error)

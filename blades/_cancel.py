@@ -18,6 +18,7 @@ platform's facts behind it:
 from __future__ import annotations
 
 import _thread
+import logging
 import os
 import socket
 import sys
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blades._values import Head
+
+
+logger = logging.getLogger("blades")
 
 
 @final
@@ -112,13 +116,15 @@ class Scope:
         self.state = StreamState.OPENING
         self.live = True  # state is not final; a plain attribute, because it is read once per chunk
         self.ended_at: float | None = None
+        self.request_id: str | None = None
+        self.on_end: Callable[[], None] | None = None  # told once; of a cancel in a thread of its own, see `dispose`
         self.foreign_event = event
         self.event: Event = CancelEvent(self.cancel) if event is None else event
         self.inbox: SimpleQueue[bytes | Exception | None] = SimpleQueue()  # what the consumer waits for; None wakes it
         self.interruption: SimpleQueue[None] = SimpleQueue()  # what the opening thread waits for when it has to sleep
         self.reading = threading.Lock()  # held by the one thread that is inside the response
         self.response: Response | None = None
-        self.failure: BaseException | None = None  # why there is no response
+        self.failure: Exception | None = None  # why there is no response, or no more of it
         self.deadline: float | None = None  # of the read under way, on the clock of time.monotonic
         self.shared = False  # the connection carries other streams as well (HTTP/2): never to be shut down
         self._socket: socket.socket | None = None
@@ -131,12 +137,15 @@ class Scope:
         with self._lock:
             if state not in _NEXT[self.state]:
                 return False
-            self.state = state
+            was, self.state = self.state, state
             self.live = state not in _ENDS
             if not self.live:
                 self.ended_at = time.monotonic()
+        logger.debug("stream %x: %s -> %s, request id %s", id(self), was.value, state.value, self.request_id)
         if not self.live:
             watcher.discard(self)
+            if self.on_end is not None:
+                in_background(self.on_end) if state is StreamState.CANCELLED else self.on_end()
         return True
 
     def cancel(self) -> None:
@@ -176,8 +185,16 @@ class Scope:
             delivered = self.live
             if delivered:
                 self.response = response
+                self.request_id = response.head.request_id
         self.inbox.put(None)
         return delivered
+
+    def fail(self, error: Exception) -> None:
+        """Say why there will be no response; too late if the request has ended for another reason."""
+        with self._lock:
+            if self.live:
+                self.failure = error
+        self.inbox.put(None)
 
     def dispose(self) -> None:
         """Close the response of an ended request, unless a thread is reading it: that one will call this again.

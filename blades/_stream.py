@@ -66,7 +66,6 @@ class Stream:
         self._assembly = Assembly()
         self._response: Response | None = None
         self._chunk: Chunk | None = None
-        self._failure: Exception | None = None
         self._first_content: float | None = None
         self._last_content = self._started = time.monotonic()
 
@@ -93,11 +92,10 @@ class Stream:
         try:
             return self._advance()
         except Exception as error:
-            self._failure = error
+            scope.failure = self._described(error)
             if not scope.move(StreamState.FAILED):
                 return False  # cancelled meanwhile: that is why the rest failed
             scope.interrupt()  # the opening thread may still be at work
-            self._describe(error)
             raise
         except BaseException:
             scope.cancel()
@@ -232,7 +230,7 @@ class Stream:
     @property
     def request_id(self) -> str | None:
         """The ``x-request-id`` header of the answer, if it has come and the server sent one."""
-        return self._assembly.head.request_id
+        return self._scope.request_id
 
     @property
     def timing(self) -> Timing:
@@ -350,14 +348,15 @@ class Stream:
     def _reply(self) -> Reply:
         return self._assembly.reply(complete=self.state is StreamState.FINISHED, request_id=self.request_id)
 
-    def _describe(self, error: Exception) -> None:
+    def _described(self, error: Exception) -> Exception:
         """Put what was handed out on an error of this library's own."""
         if isinstance(error, StreamError):
             error.reply = self._reply()
             error.text = error.reply.text
             error.request_id = self.request_id
+        return error
 
     def _over(self) -> bool:
-        if self._failure is not None and self.state is StreamState.FAILED:
-            raise self._failure
+        if self._scope.failure is not None and self.state is StreamState.FAILED:
+            raise self._scope.failure
         return False

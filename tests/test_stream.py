@@ -418,6 +418,18 @@ class TestFailing:
         assert stream.state is StreamState.FAILED
         assert server.wait_for_request().left.wait(LIMIT_SECONDS)
 
+    def test_a_failed_stream_keeps_its_first_failure(self, server: LocalServer) -> None:
+        """The connection that is cut because of a time limit does not become the reason afterwards."""
+        server.add(Answer(before_headers=[Stall()]))
+        with Agent("t", model="m", base_url=server.base_url, api_key="k", max_retries=0) as agent:
+            stream = agent.run_stream("go", timeout=0.1)
+            with pytest.raises(StreamTimeout):
+                stream.next()
+            assert server.wait_for_request().left.wait(LIMIT_SECONDS)
+            assert agent.run("sentinel").complete  # by now the opening thread knows of the cut, too
+            with pytest.raises(StreamTimeout):
+                stream.next()
+
     def test_keep_alive_comments_do_not_count_as_content(self, server: LocalServer, agent: Agent) -> None:
         """A server that says nothing but ": keep-alive" is stalled."""
         comments = [step for _ in range(600) for step in (b": keep-alive\n\n", 0.05)]
