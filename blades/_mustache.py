@@ -1,0 +1,317 @@
+"""Mustache, strict and safe: text to a tree, a tree and parameters to text. Pure, linear, no state.
+
+The core of the specification (https://github.com/mustache/spec), except that text is never escaped, that a name which
+is not given is a problem instead of a blank, and that only mappings and sequences are ever looked into: no attribute,
+no call, no file. A value is written as it is and never read as a template.
+
+chevron's tokenizer reads each tag. Where a tag starts, and whether it stands alone on its line, is found here: chevron
+copies the rest of the template at every tag, which is quadratic, and does not tell where a tag stood.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import ChainMap
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from numbers import Number
+from typing import Final, TypeAlias, TypeGuard, final
+
+from blades._errors import PromptError
+
+MAX_DEPTH: Final = 100  # sections and partials inside one another
+MAX_STEPS: Final = 1_000_000  # parts written and items walked for one text: well below a second
+MAX_LENGTH: Final = 50_000_000  # characters of one text, more than any model reads
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    kind: str  # as chevron calls it: variable, no escape, section, inverted section, end, partial
+    name: str
+    path: tuple[str, ...]  # the names to walk, none for {{.}}
+    line: int
+    indent: str | None  # what stands before it, if it is alone on its line
+    body: tuple[_Node, ...] = ()
+
+
+_Node: TypeAlias = str | _Tag | None  # None: a line of a partial starts, which may have to be indented
+_Scopes: TypeAlias = tuple[object, ...]  # the innermost first
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A compiled text. `where` tells in every message which one it is: ``message 1 (system)``."""
+
+    text: str
+    where: str = field(compare=False)
+    nodes: tuple[_Node, ...] = field(compare=False, repr=False)
+
+
+# Text to tree
+
+_VARIABLES = ("variable", "no escape")
+_LINE_END = re.compile(r"[ \t]*+(?:\r?\n|\Z)")
+_BRACES = "for literal braces change the delimiters: {{=<% %>=}}"
+_NAME_FAULTS = {
+    r"(?:if|unless|each|with|for)\s": "there are no helpers: {{#x}}...{{/x}} is written if x is true, once per item",
+    r".*\|": "there are no filters: pass the finished value",
+    r".*[\"'{}]": _BRACES,
+    r".*\s": f"a name has no spaces; {_BRACES}",
+    r".*[()\[\]]": "there are no calls and no subscripts: the first item of a list is {{list.0}}",
+    r"[#^/>!=&.]|.*\.\.|.*\.\Z": "a name is a word, or words with one dot between them, right after the braces",
+}
+_NAME_FAULT = re.compile("|".join(f"({pattern})" for pattern in _NAME_FAULTS), re.DOTALL)
+
+
+def compile_template(text: str, where: str, partials: Container[str], *, is_partial: bool = False) -> Template:
+    """Compile a text, or raise `PromptError` with the line at fault. `partials` are the names it may call."""
+    body: list[_Node] = []
+    opened: list[tuple[_Tag, list[_Node]]] = []  # the open sections, each with the body around it
+    for node in _nodes(text, where, is_partial=is_partial):
+        if not isinstance(node, _Tag) or node.kind in _VARIABLES:
+            body.append(node)
+        elif node.kind == "partial":
+            if node.name not in partials:
+                raise _fault(where, node.line, f"there is no partial {short(node.name)} among those given")
+            body.append(node)
+        elif node.kind != "end":
+            opened.append((node, body))
+            body = []
+            if len(opened) > MAX_DEPTH:
+                raise _fault(where, node.line, f"more than {MAX_DEPTH} sections inside one another")
+        elif opened and opened[-1][0].name == node.name:
+            section, outer = opened.pop()
+            outer.append(replace(section, body=tuple(body)))
+            body = outer
+        else:
+            instead = f"{short(opened[-1][0].name)} of line {opened[-1][0].line}" if opened else "no section"
+            raise _fault(where, node.line, f"{short(node.name)} is closed where {instead} is open")
+    if opened:
+        section = opened[-1][0]
+        raise _fault(where, section.line, f"the section {short(section.name)} is never closed")
+    return Template(text, where, tuple(body))
+
+
+def _nodes(text: str, where: str, *, is_partial: bool) -> Iterator[_Node]:
+    """Cut a text into literals and tags. Comments, and the rest of a line that holds only a tag, are left out."""
+    opening, closing = "{{", "}}"
+    position, line, fresh = 0, 1, True  # fresh: a line starts at position
+    while (start := text.find(opening, position)) >= 0:
+        literal = text[position:start]
+        line += literal.count("\n")
+        kind, name, position = _read_tag(text, start, (opening, closing), where, line)
+        indent = literal[literal.rfind("\n") + 1 :]
+        first = (fresh or "\n" in literal) and not indent.strip(" \t")
+        alone = _LINE_END.match(text, position) if first and kind not in _VARIABLES else None
+        if alone:
+            literal = literal[: len(literal) - len(indent)]
+            position = alone.end()
+        yield from _lines(literal, fresh=fresh, goes_on=not alone) if is_partial else (literal,)
+        fresh = bool(alone)
+        if kind == "set delimiter":
+            opening, closing = name.split()
+        elif kind != "comment":
+            yield _Tag(kind, name, _path(kind, name, where, line), line, indent if alone else None)
+        line += text.count("\n", start, position)
+    yield from _lines(text[position:], fresh=fresh, goes_on=False) if is_partial else (text[position:],)
+
+
+def _lines(literal: str, *, fresh: bool, goes_on: bool) -> Iterator[str | None]:
+    """Mark each line that starts in a literal and has something on it: text, or a tag if the line goes on."""
+    for number, piece in enumerate(re.split(r"(?<=\n)", literal)):
+        if (number or fresh) and (piece or goes_on):
+            yield None
+        yield piece
+
+
+def _read_tag(text: str, start: int, delimiters: tuple[str, str], where: str, line: int) -> tuple[str, str, int]:
+    """Return the kind and the name of the tag at `start`, and where it ends."""
+    from chevron.tokenizer import ChevronError, parse_tag  # noqa: PLC0415 - takes milliseconds
+
+    opening, closing = delimiters
+    inside = start + len(opening)
+    end = text.find(closing, inside)
+    if end < 0:
+        raise _fault(where, line, f"a tag is not closed: {opening!r} without {closing!r}; {_BRACES}")
+    tag = text[inside : end + len(closing) + 1]  # one more character: the third brace of a triple
+    try:
+        (kind, name), rest = parse_tag(tag, opening, closing) if end > inside else (("", ""), "")
+    except ChevronError:
+        kind, name, rest = "set delimiter", "", ""
+    if kind == "set delimiter" and not re.fullmatch(r"[^\s=]+\s+[^\s=]+", name):
+        raise _fault(where, line, "delimiters are set as in {{=<% %>=}}: two signs without '=', a space between them")
+    if kind == "no escape?":
+        raise _fault(where, line, f"a tag is not closed: '{{{{{{' without '}}}}}}'; {_BRACES}")
+    if not name and kind != "comment":
+        raise _fault(where, line, f"a tag has no name; {_BRACES}")
+    return kind, name, inside + len(tag) - len(rest)
+
+
+def _path(kind: str, name: str, where: str, line: int) -> tuple[str, ...]:
+    if name == "." or kind in {"partial", "end"}:
+        return ()
+    if fault := _NAME_FAULT.match(name):
+        hint = list(_NAME_FAULTS.values())[(fault.lastindex or 1) - 1]
+        raise _fault(where, line, f"{short(name)} is no name: {hint}")
+    return tuple(name.split("."))
+
+
+def _fault(where: str, line: int, message: str) -> PromptError:
+    return PromptError(f"{where}, line {line}: {message}")
+
+
+def short(value: object, limit: int = 80) -> str:
+    """Return the `repr` of a value, bounded."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+# Tree to text
+
+
+@final
+class _Unfit(Exception):  # noqa: N818 - never leaves this module: it becomes a line of a PromptError
+    """Why a value cannot be used as the template does."""
+
+
+def render(template: Template, scopes: _Scopes, partials: Mapping[str, Template]) -> tuple[str, list[str]]:
+    """Return the text, and what is wrong with the parameters: where, which name and why, never a value.
+
+    Raises:
+        PromptError: One of the limits above was reached.
+    """
+    written: list[str] = []
+    problems: dict[str, None] = {}  # an ordered set: a name is often missing once per item
+    steps = MAX_STEPS
+
+    def write(nodes: tuple[_Node, ...], scopes: _Scopes, where: str, indent: str, depth: int) -> None:
+        nonlocal steps
+        steps -= (2 + len(nodes)) * (1 + depth // 10) + len(indent)  # a name is looked for in every scope
+        if steps < 0 or depth > MAX_DEPTH:
+            raise PromptError(f"{where}: given up: sections or partials repeat or nest too often (or without end)")
+        for node in nodes:
+            if not isinstance(node, _Tag):
+                written.append(indent if node is None else node)
+                continue
+            try:
+                if node.kind in _VARIABLES:
+                    value = _find(node.path, scopes)
+                    written.append(value if type(value) is str else _text(value))
+                elif node.kind == "partial":
+                    partial = partials[node.name]
+                    inside = f"{template.where}, {partial.where}"
+                    inner_indent = "" if node.indent is None else indent + node.indent
+                    write(partial.nodes, scopes, inside, inner_indent, depth + 1)
+                else:
+                    for inner in _inner_scopes(node, scopes):
+                        write(node.body, inner, where, indent, depth + 1)
+            except _Unfit as problem:
+                steps -= 10
+                problems[f"{where}, line {node.line}: {short(node.name)} {problem}"] = None
+
+    write(template.nodes, scopes, template.where, "", 0)
+    if sum(map(len, written)) > MAX_LENGTH:
+        raise PromptError(f"{template.where}: the text has more than {MAX_LENGTH:,} characters")
+    return "".join(written), list(problems)
+
+
+def needed_names(template: Template, partials: Mapping[str, Template]) -> list[str]:
+    """Return the names asked of the parameters. Those inside a section are left out: its value may have them."""
+    names: dict[str, None] = {}
+    called: set[str] = set()
+    queue = [template.nodes]
+    for nodes in queue:  # grows as it is walked
+        for node in nodes:
+            if isinstance(node, _Tag):
+                names.update(dict.fromkeys(node.path[:1]))
+                if node.kind == "inverted section":
+                    queue.append(node.body)
+                elif node.kind == "partial" and node.name not in called:
+                    called.add(node.name)
+                    queue.append(partials[node.name].nodes)
+    return list(names)
+
+
+def _inner_scopes(section: _Tag, scopes: _Scopes) -> Iterable[_Scopes]:
+    """Return the scopes that the body of a section is written in, one after the other."""
+    value = _known(_find(section.path, scopes))
+    if section.kind == "inverted section":
+        return () if value else (scopes,)
+    if _is_list(value):
+        return ((_known(item), *scopes) for item in value)
+    return ((value, *scopes),) if value else ()
+
+
+def _find(path: tuple[str, ...], scopes: _Scopes) -> object:
+    """Return the value of a path. Only its first name is looked for further out: a broken path is not mended."""
+    if not path:
+        return scopes[0]
+    for scope in scopes:
+        value = look_up(scope, path[0])
+        if value is not _ABSENT:
+            break
+    else:
+        raise _Unfit("is missing: no such name was given")
+    for index in range(1, len(path)):
+        outer, value = value, look_up(value, path[index])
+        if value is _ABSENT:
+            kind = "" if isinstance(outer, Mapping) else f", it is of type {type(outer).__name__}"
+            raise _Unfit(f"is missing: {short(path[index - 1])} has no key {short(path[index])}{kind}")
+    return value
+
+
+_ABSENT: Final = object()
+_COMMON: Final = (dict, list, str, int, float)  # spares the slower look at the abstract classes
+_NOT_LISTS: Final = (str, bytes, bytearray, memoryview)  # although they are sequences
+_INDEX = re.compile(r"[0-9]{1,9}")
+
+
+def look_up(value: object, name: str) -> object:
+    """Return what a mapping has under a key, or a sequence at an index, else `_ABSENT`. Makes no defaults."""
+    if type(value) is dict:
+        return value.get(name, _ABSENT)
+    if isinstance(value, ChainMap):  # if it were asked itself, a defaultdict in it would grow
+        found = (look_up(inner, name) for inner in value.maps)
+        return next((inner for inner in found if inner is not _ABSENT), _ABSENT)
+    if isinstance(value, Mapping):
+        return value[name] if name in value else _ABSENT  # noqa: SIM401 - `get` of some mappings makes defaults
+    if _is_list(value) and _INDEX.fullmatch(name) and int(name) < len(value):
+        return value[int(name)]
+    return _ABSENT
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, Sequence) and not isinstance(value, _NOT_LISTS)
+
+
+def _known(value: object) -> object:
+    """Return a value that a section may open: one that can be walked or written."""
+    if not isinstance(value, _COMMON) and not isinstance(value, Mapping) and not _is_list(value):
+        _text(value)
+    return value
+
+
+def _text(value: object) -> str:
+    """Return a value as it is written."""
+    if isinstance(value, str):
+        return str.__str__(value)  # the value of a str-Enum, not its name
+    if value is None:
+        return ""
+    if isinstance(value, Number):  # bool, Decimal and NumPy's numbers too
+        try:
+            return str(value.value if isinstance(value, Enum) else value)
+        except ValueError:
+            raise _Unfit("has more digits than Python writes") from None
+    from datetime import date, time  # noqa: PLC0415 - these three are rarely needed, and take milliseconds
+    from pathlib import PurePath  # noqa: PLC0415
+    from uuid import UUID  # noqa: PLC0415
+
+    if isinstance(value, date | time | UUID | PurePath):
+        return str(value)
+    cure = "pass text made of it (json.dumps, str, decode), or open a dict or list with a section, {{#x}}...{{/x}}"
+    if callable(value):
+        cure = "call it and pass what it returns"
+    raise _Unfit(f"is of type {type(value).__name__}, which is not text: {cure}")
