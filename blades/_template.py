@@ -1,0 +1,236 @@
+"""The templates that prompts are built from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from blades._errors import PromptError
+from blades._mustache import Template, compile_template, look_up, needed_names, render, short
+from blades._prompt import Message, Parts, Prompt, as_message, kind_of, messages_of
+
+_MAX_NAMES: Final = 50  # listed in a message
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class PromptTemplate:
+    """A prompt with names to fill in, in Mustache: ``{{name}}``. Immutable: each method returns a new template.
+
+    Texts are compiled, and their errors found, as they are added. The template can then be built many times, from any
+    number of threads. Text is never escaped, a missing name is an error, and nothing but dicts and lists is ever looked
+    into.
+
+    Args:
+        partials: Texts by name, for ``{{>name}}``.
+
+    Raises:
+        PromptError: A partial cannot be compiled.
+        TypeError: `partials` is not a mapping of texts.
+    """
+
+    _partials: dict[str, Template]
+    _entries: tuple[Message | _History | _Rendered, ...]
+
+    def __init__(self, *, partials: Mapping[str, str] | None = None) -> None:
+        texts = _checked_params(partials, {})
+        compiled = {}
+        for name, text in texts.items():
+            if not isinstance(text, str):
+                raise TypeError(f"expected the partial {short(name)} as a str; came {kind_of(text)}")
+            compiled[name] = compile_template(text, f"partial {short(name)}", texts, is_partial=True)
+        object.__setattr__(self, "_partials", compiled)
+        object.__setattr__(self, "_entries", ())
+
+    def system(
+        self, template: str | Parts, params: Mapping[str, object] | None = None, /, **more: object
+    ) -> PromptTemplate:
+        """Add a system message.
+
+        Args:
+            template: Mustache, or a list of content parts whose texts are.
+            params: Values by name. `build` overrides them.
+            more: The same.
+
+        Raises:
+            PromptError: The template cannot be compiled.
+            TypeError: An argument is of another type.
+        """
+        return self._with_rendered("system", template, params, more)
+
+    def user(
+        self, template: str | Parts, params: Mapping[str, object] | None = None, /, **more: object
+    ) -> PromptTemplate:
+        """Add a message of the user. Otherwise as `system`."""
+        return self._with_rendered("user", template, params, more)
+
+    def assistant(
+        self, template: str | Parts, params: Mapping[str, object] | None = None, /, **more: object
+    ) -> PromptTemplate:
+        """Add a message of the assistant: an example of an answer. Otherwise as `system`."""
+        return self._with_rendered("assistant", template, params, more)
+
+    def message(self, message: Message | Mapping[str, Any], /) -> PromptTemplate:
+        """Add a message as it is, never rendered. Raises what `Message` does."""
+        return self._with(as_message(message))
+
+    def history(self, name: str, /) -> PromptTemplate:
+        """Add the messages that `build` is given as `name`: a prompt or a list of messages, never rendered.
+
+        None, False and an empty list are no messages. Raises TypeError if the name is not a str.
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"expected the name of a history as a str; came {kind_of(name)}")
+        return self._with(_History(f"message {len(self._entries) + 1} (history)", name))
+
+    def build(self, params: Mapping[str, object] | None = None, /, **more: object) -> Prompt:
+        """Render the messages. Call from any thread.
+
+        Args:
+            params: Values by name. They override those given with a message.
+            more: The same, and they override `params`.
+
+        Raises:
+            PromptError: Names are missing, or values are of types that the templates cannot use. All are in one error.
+            TypeError: `params` is not a mapping.
+        """
+        given = _checked_params(params, more)
+        messages: list[Message] = []
+        problems: list[str] = []
+        for entry in self._entries:
+            if isinstance(entry, Message):
+                messages.append(entry)
+            elif isinstance(entry, _History):
+                messages += entry.build(given, problems)
+            else:
+                messages.append(entry.build(given, self._partials, problems))
+        if problems:
+            raise PromptError(
+                "\n  ".join(["parameters do not fit (to leave a part out, give None, False or []):", *problems])
+            )
+        return Prompt(messages)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The names that `build` needs, in order of appearance.
+
+        Without those given with their message, and without those that appear only in sections, since the section's
+        value may have them.
+        """
+        names: dict[str, None] = {}
+        for entry in self._entries:
+            if not isinstance(entry, Message):
+                names.update(dict.fromkeys(entry.needed_names(self._partials)))
+        return tuple(names)
+
+    def __repr__(self) -> str:
+        partials = f"partials=[{', '.join(map(short, self._partials))}]" if self._partials else ""
+        calls = (f"message({entry!r})" if isinstance(entry, Message) else entry.call() for entry in self._entries)
+        return ".".join([f"PromptTemplate({partials})", *calls])
+
+    def _with_rendered(
+        self, role: str, template: str | Parts, params: Mapping[str, object] | None, more: dict[str, object]
+    ) -> PromptTemplate:
+        where = f"message {len(self._entries) + 1} ({role})"
+        source = Message(role, template)
+        content = source.content
+        if content is None:
+            raise TypeError(f"expected the template of a {role} message as a str; came None")
+        if isinstance(content, str):
+            texts = {0: (content, where)}
+        else:
+            texts = {
+                number: (part["text"], f"{where}, part {number + 1}")
+                for number, part in enumerate(content)
+                if part.get("type") == "text" and isinstance(part.get("text"), str)
+            }
+        templates = {number: compile_template(text, place, self._partials) for number, (text, place) in texts.items()}
+        return self._with(_Rendered(where, source, templates, _checked_params(params, more)))
+
+    def _with(self, entry: Message | _History | _Rendered) -> PromptTemplate:
+        longer = object.__new__(PromptTemplate)
+        object.__setattr__(longer, "_partials", self._partials)
+        object.__setattr__(longer, "_entries", (*self._entries, entry))
+        return longer
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _History:
+    """Messages that `build` is given under a name."""
+
+    where: str
+    name: str
+
+    def build(self, given: dict[str, object], problems: list[str]) -> Iterable[Message]:
+        value = given.get(self.name, self)
+        if value is self:
+            problems += [
+                f"{self.where}: {short(self.name)} is missing: no such name was given",
+                _given(self.where, given),
+            ]
+        elif isinstance(value, str | Mapping | Message):
+            problems.append(f"{self.where}: expected a list of messages; came {kind_of(value)}")
+        elif value is not None and value is not False:
+            try:
+                return messages_of(value)
+            except (TypeError, ValueError) as error:
+                problems.append(f"{self.where}: {error}")
+        return ()
+
+    def needed_names(self, _partials: object) -> Iterable[str]:
+        return (self.name,)
+
+    def call(self) -> str:
+        return f"history({short(self.name)})"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """A message whose text is a template, or some of whose parts are: each by its number."""
+
+    where: str
+    source: Message
+    templates: dict[int, Template]
+    params: dict[str, object]
+
+    def build(self, given: dict[str, object], partials: dict[str, Template], problems: list[str]) -> Message:
+        params = {**self.params, **given}
+        texts = {}
+        for number, template in self.templates.items():
+            texts[number], wrong = render(template, (params,), partials)
+            if wrong:
+                problems += [*wrong, _given(template.where, params)]
+        content = self.source.content
+        if not isinstance(content, list):
+            return Message(self.source.role, texts[0])
+        parts = [{**part, "text": texts[n]} if n in texts else part for n, part in enumerate(content)]
+        return Message(self.source.role, parts)
+
+    def needed_names(self, partials: dict[str, Template]) -> Iterable[str]:
+        needed = (needed_names(template, partials) for template in self.templates.values())
+        return (name for names in needed for name in names if name not in self.params)
+
+    def call(self) -> str:
+        params = "".join(f", {name}=..." for name in self.params)
+        return f"{self.source.role}({short(self.source.content)}{params})"
+
+
+def _checked_params(params: Mapping[str, object] | None, more: dict[str, object]) -> dict[str, object]:
+    """Return a dict of our own. Names are looked up one by one, so that a `ChainMap` makes no defaults."""
+    if params is None:
+        return more
+    if type(params) is dict:
+        return {**params, **more}
+    if not isinstance(params, Mapping):
+        raise TypeError(f"expected a dict of values by name; came {kind_of(params)}")
+    return {name: look_up(params, name) for name in params} | more
+
+
+def _given(where: str, params: dict[str, object]) -> str:
+    """Return a line that lists the names given: names only, never values."""
+    names = [short(name) for name in params]
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return f"{where} was given {', '.join(names[:_MAX_NAMES]) or 'no names'}{more}"

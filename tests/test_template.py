@@ -1,0 +1,312 @@
+"""Prompt templates: building prompts from Mustache."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import threading
+from collections import ChainMap, UserDict, defaultdict
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blades import Message, Prompt, PromptError, PromptTemplate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LIMIT_SECONDS = 10.0
+
+
+def problems(template: PromptTemplate, params: Any = None, /, **more: Any) -> list[str]:
+    """Return the lines of the error that a build raises, without its first one."""
+    with pytest.raises(PromptError) as caught:
+        template.build(params, **more)
+    first, *rest = str(caught.value).split("\n  ")
+    assert first.startswith("parameters do not fit")
+    return rest
+
+
+def texts(prompt: Prompt) -> list[Any]:
+    return [message.content for message in prompt]
+
+
+def test_each_method_adds_a_message() -> None:
+    """With its role, in order."""
+    template = (
+        PromptTemplate()
+        .system("s {{a}}")
+        .history("past")
+        .user("u {{a}}")
+        .assistant("a {{a}}")
+        .message(Message("tool", "t"))
+    )
+    prompt = template.build(a=1, past=[{"role": "user", "content": "h"}])
+    assert [message.role for message in prompt] == ["system", "user", "user", "assistant", "tool"]
+    assert texts(prompt) == ["s 1", "h", "u 1", "a 1", "t"]
+
+
+def test_a_template_is_immutable() -> None:
+    """Each method returns a new one; parameters are copied when they are given."""
+    params = {"a": 1}
+    partials = {"p": "1"}
+    empty = PromptTemplate(partials=partials)
+    one = empty.user("{{a}}{{>p}}", params)
+    two = one.user("more")
+    params["a"] = 2
+    partials["p"] = "2"
+    assert [len(template.build()) for template in (empty, one, two)] == [0, 1, 2]
+    assert texts(one.build()) == ["11"]
+    with pytest.raises(AttributeError):
+        one._entries = ()  # type: ignore[misc]  # the point of the test
+
+
+@pytest.mark.parametrize(
+    ("at_message", "at_build", "expected"),
+    [
+        pytest.param(({"a": 1, "b": 2}, {}), (None, {}), "12", id="at-the-message"),
+        pytest.param((None, {}), ({"a": 1}, {"b": 2}), "12", id="at-build"),
+        pytest.param(({"a": 1}, {}), (None, {"b": 2}), "12", id="both"),
+        pytest.param(({"a": 1}, {"b": 1}), ({"b": 2}, {}), "12", id="build-wins"),
+        pytest.param(({"a": 1, "b": 1}, {"b": 2}), (None, {}), "12", id="keywords-win"),
+        pytest.param((UserDict(a=1), {}), (ChainMap({"b": 2}, {"a": 3}), {}), "32", id="any-mapping"),
+        pytest.param((None, {}), ({"a": 1, "b": 2, 3: 4, None: 5}, {}), "12", id="odd-keys"),
+    ],
+)
+def test_parameters_are_given_at_the_message_or_at_build(at_message: Any, at_build: Any, expected: str) -> None:
+    """As a mapping, as keywords, or both."""
+    template = PromptTemplate().user("{{a}}{{b}}", at_message[0], **at_message[1])
+    assert texts(template.build(at_build[0], **at_build[1])) == [expected]
+
+
+def test_any_keyword_can_be_a_name() -> None:
+    """Those of the methods' own arguments too."""
+    template = PromptTemplate().user("{{self}}{{params}}{{template}}", template=1, params=2)
+    assert texts(template.build(self=3)) == ["321"]
+
+
+def test_a_mapping_that_makes_defaults_is_never_grown() -> None:
+    """Nor asked for what it does not have."""
+    first: defaultdict[str, object] = defaultdict(lambda: "made up")
+    template = PromptTemplate().user("{{a}}")
+    assert texts(template.build(ChainMap(first, {"a": "given"}))) == ["given"]
+    assert len(problems(template, first)) == 2
+    assert not first
+
+
+def test_all_missing_names_are_in_one_error() -> None:
+    """With message, role, line, name, reason and the names given; never a value."""
+    template = (
+        PromptTemplate(partials={"p": "\n{{in_partial}}"})
+        .system("{{a}}\n{{user.name}}", secret="hunter2")
+        .message(Message("assistant", "{{never}}"))
+        .user("{{#b}}{{/b}}{{ok}}{{>p}}")
+        .user("{{ok}}")
+        .history("past")
+    )
+    assert problems(template, ok="hunter2", user={"password": "hunter2"}) == [
+        "message 1 (system), line 1: 'a' is missing: no such name was given",
+        "message 1 (system), line 2: 'user.name' is missing: 'user' has no key 'name'",
+        "message 1 (system) was given 'secret', 'ok', 'user'",
+        "message 3 (user), line 1: 'b' is missing: no such name was given",
+        "message 3 (user), partial 'p', line 2: 'in_partial' is missing: no such name was given",
+        "message 3 (user) was given 'ok', 'user'",
+        "message 5 (history): 'past' is missing: no such name was given",
+        "message 5 (history) was given 'ok', 'user'",
+    ]
+
+
+def test_the_names_given_are_bounded() -> None:
+    """An error can be read, and says so if none was given."""
+    many = {f"name{n}": n for n in range(1000)}
+    _, names = problems(PromptTemplate().user("{{x}}"), many)
+    assert "'name49' and 950 more" in names
+    assert "'name50'" not in names
+    assert problems(PromptTemplate().user("{{x}}"))[1] == "message 1 (user) was given no names"
+
+
+def test_a_wrong_value_is_told_with_the_rest() -> None:
+    """By its type."""
+    lines = problems(PromptTemplate().user("{{d}}{{x}}"), d={"k": "hunter2"})
+    assert lines[0].startswith("message 1 (user), line 1: 'd' is of type dict, which is not text")
+    assert "hunter2" not in str(lines)
+
+
+def test_a_prompt_error_is_a_value_error() -> None:
+    """So that it is caught by who knows nothing of this library."""
+    with pytest.raises(ValueError, match="no such name was given"):
+        PromptTemplate().user("{{x}}").build()
+
+
+def test_a_faulty_template_raises_when_it_is_added() -> None:
+    """With the message it would have been."""
+    with pytest.raises(PromptError, match=r"^message 2 \(user\), line 2: the section 'x' is never closed$"):
+        PromptTemplate().system("fine").user("\n{{#x}}")
+    with pytest.raises(PromptError, match=r"^partial 'p', line 1: there is no partial 'q' among those given$"):
+        PromptTemplate(partials={"p": "{{>q}}"})
+
+
+# History
+
+
+@pytest.mark.parametrize(
+    "past",
+    [
+        pytest.param([Message("user", "{{x}}"), Message("assistant", "a", refusal="r")], id="messages"),
+        pytest.param(({"role": "user", "content": "{{x}}"}, Message("assistant", "a", refusal="r")), id="dicts"),
+        pytest.param(Prompt("{{x}}") + Message("assistant", "a", refusal="r"), id="prompt"),
+    ],
+)
+def test_a_history_is_passed_verbatim(past: Any) -> None:
+    """Nothing in it is rendered, nothing is lost."""
+    prompt = PromptTemplate().history("past").user("{{x}}").build(past=past, x=1)
+    assert prompt == Prompt([Message("user", "{{x}}"), Message("assistant", "a", refusal="r"), Message("user", "1")])
+
+
+@pytest.mark.parametrize("past", [None, False, [], (), Prompt()])
+def test_an_absent_history_is_no_messages(past: Any) -> None:
+    """As with a section, it has to be said."""
+    assert texts(PromptTemplate().history("past").user("x").build(past=past)) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("past", "expected"),
+    [
+        pytest.param("text", "expected a list of messages; came a value of type str", id="text"),
+        pytest.param({"role": "user", "content": "x"}, "a list of messages; came a value of type dict", id="dict"),
+        pytest.param(Message("user", "x"), "expected a list of messages; came a value of type Message", id="message"),
+        pytest.param(True, "came a value of type bool", id="true"),
+        pytest.param(PromptTemplate(), "call .build() on it", id="template"),
+        pytest.param(iter([]), "make a list of it", id="iterator"),
+        pytest.param([{"role": "usr", "content": "x"}], "message 1: expected a role out of", id="role"),
+        pytest.param([Message("user", "x"), "y"], "message 2: expected a Message", id="text-in-list"),
+    ],
+)
+def test_a_history_of_something_else_is_a_problem(past: Any, expected: str) -> None:
+    """Told with the others."""
+    first, second, _ = problems(PromptTemplate().history("past").user("{{x}}"), past=past)
+    assert first.startswith("message 1 (history): ")
+    assert expected in first
+    assert "'x' is missing" in second
+
+
+@pytest.mark.parametrize("name", [None, 1, ["a"]])
+def test_a_history_has_a_name(name: Any) -> None:
+    """A text."""
+    with pytest.raises(TypeError, match="expected the name of a history as a str; came"):
+        PromptTemplate().history(name)
+
+
+# Content parts
+
+
+def test_the_texts_of_content_parts_are_rendered() -> None:
+    """All else in them is passed through untouched."""
+    image: dict[str, Any] = {"type": "image_url", "image_url": {"url": "{{not_rendered}}"}}
+    text: dict[str, Any] = {"type": "text", "text": "{{a}}", "cache_control": {"type": "ephemeral"}}
+    parts = [text, image, {"type": "text", "text": 1}]
+    original = copy.deepcopy(parts)
+    (message,) = PromptTemplate().user(parts, a="x").build()
+    assert message.content == [{**text, "text": "x"}, image, {"type": "text", "text": 1}]
+    assert parts == original
+
+
+def test_a_problem_in_a_part_names_the_part() -> None:
+    """By its number."""
+    parts = [{"type": "text", "text": "fine"}, {"type": "text", "text": "\n{{x}}"}]
+    assert problems(PromptTemplate().user(parts))[0].startswith("message 1 (user), part 2, line 2: 'x' is missing")
+    with pytest.raises(PromptError, match=r"message 1 \(user\), part 1, line 1: a tag is not closed"):
+        PromptTemplate().user([{"type": "text", "text": "{{"}])
+
+
+# Wrong arguments
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        pytest.param(lambda new: new().system(None), "came None", id="none"),
+        pytest.param(lambda new: new().assistant(None), "came None", id="none-for-the-assistant"),
+        pytest.param(lambda new: new().user(b"x"), "came a value of type bytes", id="bytes"),
+        pytest.param(lambda new: new().user(["x"]), "came a value of type str", id="parts-of-text"),
+        pytest.param(lambda new: new().user("x", 5), "expected a dict of values by name; came", id="params"),
+        pytest.param(lambda new: new().build([1]), "expected a dict of values by name; came", id="build-params"),
+        pytest.param(lambda new: new().message("x"), "expected a Message, or a dict", id="message"),
+        pytest.param(lambda new: new(partials="x"), "expected a dict of values by name; came", id="partials"),
+        pytest.param(lambda new: new(partials={"p": 1}), "expected the partial 'p' as a str; came", id="partial"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused(call: Callable[[Any], object], expected: str) -> None:
+    """With what was expected and what came."""
+    with pytest.raises(TypeError, match=expected):
+        call(PromptTemplate)
+
+
+# A value
+
+
+def test_variables_are_the_names_that_build_needs() -> None:
+    """Not those a message has, nor those that a section may have."""
+    template = (
+        PromptTemplate(partials={"p": "{{f}}"})
+        .system("{{a}}{{b.c}}{{given}}", given=1)
+        .history("past")
+        .user([{"type": "text", "text": "{{a}}{{#d}}{{x}}{{/d}}{{^e}}{{>p}}{{/e}}"}])
+        .message(Message("user", "{{no}}"))
+    )
+    assert template.variables == ("a", "b", "past", "d", "e", "f")
+
+
+def test_a_template_shows_how_it_was_made() -> None:
+    """Without any value."""
+    template = (
+        PromptTemplate(partials={"p": "x"}).system("Be {{a}}", a="hunter2").history("h").message(Message("user", "u"))
+    )
+    assert repr(template) == (
+        "PromptTemplate(partials=['p']).system('Be {{a}}', a=...).history('h').message(Message('user', 'u'))"
+    )
+    assert repr(PromptTemplate()) == "PromptTemplate()"
+
+
+def test_templates_are_values() -> None:
+    """Equal by texts, parameters and partials; pickled whole."""
+
+    def made(text: str = "{{#a}}{{b}}{{/a}}", partial: str = "x", value: int = 1) -> PromptTemplate:
+        return PromptTemplate(partials={"p": partial}).system(text, b=value).history("h")
+
+    assert made() == made()
+    assert made() != made("{{a}}")
+    assert made() != made(partial="y")
+    assert made() != made(value=2)
+    loaded = pickle.loads(pickle.dumps(made()))
+    assert loaded == made()
+    assert loaded.build(a=True, h=[]) == made().build(a=True, h=[]) == Prompt([Message("system", "1")])
+
+
+def test_one_template_serves_many_threads() -> None:
+    """Sixteen build at once, each with its own parameters."""
+    template = PromptTemplate(partials={"p": "{{#l}}{{.}}{{/l}}"}).user("{{n}}\n  {{>p}}")
+    results: dict[int, set[Prompt]] = {n: set() for n in range(16)}
+    start = threading.Barrier(16)
+
+    def work(number: int) -> None:
+        start.wait(LIMIT_SECONDS)
+        for _ in range(100):
+            results[number].add(template.build(n=number, l=[number] * 20))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in results]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_SECONDS)
+        assert not thread.is_alive()
+    assert results == {n: {Prompt(f"{n}\n  {f'{n}' * 20}")} for n in range(16)}
+
+
+@given(st.text(), st.dictionaries(st.text(), st.text()))
+def test_a_text_given_as_a_parameter_arrives_as_written(value: str, others: dict[str, str]) -> None:
+    """Whatever is in it, and whatever else is given."""
+    (message,) = PromptTemplate().user("{{value}}", others).build(value=value)
+    assert message.content == value
