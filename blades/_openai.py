@@ -111,7 +111,7 @@ class OpenResponse:
         self.head = Head(
             status=response.status_code,
             content_type=headers.get("content-type", ""),
-            base_url=str(connector.client.base_url),
+            base_url=str(connector.client.base_url).rstrip("/"),
             request_id=headers.get("x-request-id"),
         )
         self._response = response
