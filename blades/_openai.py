@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from contextvars import ContextVar
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import openai
 
@@ -77,6 +77,11 @@ class Connector:
             response = OpenResponse(manager.__enter__().http_response, scope, self)
         except Interrupted:
             return
+        except Exception as error:
+            # The official client lets its HTTP library's exceptions through where it reads the body of an error status.
+            if isinstance(error, openai.OpenAIError) or not hasattr(type(error), "request"):
+                raise
+            raise openai.APIConnectionError(request=cast("Any", error).request) from error
         if not scope.holds_socket:
             PumpedResponse(response, scope).pump()
         elif not scope.deliver(response):

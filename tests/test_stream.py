@@ -470,6 +470,12 @@ class TestFailing:
             with pytest.raises(error):
                 stream.reply()
 
+    def test_an_error_status_whose_body_is_cut(self, server: LocalServer, agent: Agent) -> None:
+        """The HTTP library's own exceptions do not escape."""
+        server.add(Answer(b"{", Cut(), status=400, done=False))
+        with pytest.raises(openai.APIConnectionError):
+            agent.run("go")
+
     def test_a_refused_connection_is_the_official_exception(self) -> None:
         """Nobody listens: openai.APIConnectionError."""
         with LocalServer() as server:
