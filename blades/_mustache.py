@@ -1,8 +1,7 @@
 """Mustache, strict and safe: text to a tree, a tree and parameters to text. Pure, linear, no state.
 
-The core of the specification (https://github.com/mustache/spec), except that text is never escaped, that a name which
-is not given is a problem instead of a blank, and that only mappings and sequences are ever looked into: no attribute,
-no call, no file. A value is written as it is and never read as a template.
+The core of the specification (https://github.com/mustache/spec), except that text is never escaped and that a name
+which is not given is a problem instead of a blank. A value is written as it is and never read as a template.
 
 chevron's tokenizer reads each tag. Where a tag starts, and whether it stands alone on its line, is found here: chevron
 copies the rest of the template at every tag, which is quadratic, and does not tell where a tag stood.
@@ -11,14 +10,14 @@ copies the rest of the template at every tag, which is quadratic, and does not t
 from __future__ import annotations
 
 import re
-from collections import ChainMap
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
-from numbers import Number
-from typing import Final, TypeAlias, TypeGuard, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from blades._errors import PromptError
+from blades._lookup import Scopes, Unfit, as_text, find, is_list, known, short
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
 MAX_DEPTH: Final = 100  # sections and partials inside one another
 MAX_STEPS: Final = 1_000_000  # parts written and items walked for one text: well below a second
@@ -37,7 +36,6 @@ class _Tag:
 
 
 _Node: TypeAlias = str | _Tag | None  # None: a line of a partial starts, which may have to be indented
-_Scopes: TypeAlias = tuple[object, ...]  # the innermost first
 
 
 @final
@@ -163,21 +161,10 @@ def _fault(where: str, line: int, message: str) -> PromptError:
     return PromptError(f"{where}, line {line}: {message}")
 
 
-def short(value: object, limit: int = 80) -> str:
-    """Return the `repr` of a value, bounded."""
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
-
 # Tree to text
 
 
-@final
-class _Unfit(Exception):  # noqa: N818 - never leaves this module: it becomes a line of a PromptError
-    """Why a value cannot be used as the template does."""
-
-
-def render(template: Template, scopes: _Scopes, partials: Mapping[str, Template]) -> tuple[str, list[str]]:
+def render(template: Template, scopes: Scopes, partials: Mapping[str, Template]) -> tuple[str, list[str]]:
     """Return the text, and what is wrong with the parameters: where, which name and why, never a value.
 
     Raises:
@@ -187,7 +174,7 @@ def render(template: Template, scopes: _Scopes, partials: Mapping[str, Template]
     problems: dict[str, None] = {}  # an ordered set: a name is often missing once per item
     steps = MAX_STEPS
 
-    def write(nodes: tuple[_Node, ...], scopes: _Scopes, where: str, indent: str, depth: int) -> None:
+    def write(nodes: tuple[_Node, ...], scopes: Scopes, where: str, indent: str, depth: int) -> None:
         nonlocal steps
         steps -= (2 + len(nodes)) * (1 + depth // 10) + len(indent)  # a name is looked for in every scope
         if steps < 0 or depth > MAX_DEPTH:
@@ -198,8 +185,8 @@ def render(template: Template, scopes: _Scopes, partials: Mapping[str, Template]
                 continue
             try:
                 if node.kind in _VARIABLES:
-                    value = _find(node.path, scopes)
-                    written.append(value if type(value) is str else _text(value))
+                    value = find(node.path, scopes)
+                    written.append(value if type(value) is str else as_text(value))
                 elif node.kind == "partial":
                     partial = partials[node.name]
                     inside = f"{template.where}, {partial.where}"
@@ -208,7 +195,7 @@ def render(template: Template, scopes: _Scopes, partials: Mapping[str, Template]
                 else:
                     for inner in _inner_scopes(node, scopes):
                         write(node.body, inner, where, indent, depth + 1)
-            except _Unfit as problem:
+            except Unfit as problem:
                 steps -= 10
                 problems[f"{where}, line {node.line}: {short(node.name)} {problem}"] = None
 
@@ -235,83 +222,11 @@ def needed_names(template: Template, partials: Mapping[str, Template]) -> list[s
     return list(names)
 
 
-def _inner_scopes(section: _Tag, scopes: _Scopes) -> Iterable[_Scopes]:
+def _inner_scopes(section: _Tag, scopes: Scopes) -> Iterable[Scopes]:
     """Return the scopes that the body of a section is written in, one after the other."""
-    value = _known(_find(section.path, scopes))
+    value = known(find(section.path, scopes))
     if section.kind == "inverted section":
         return () if value else (scopes,)
-    if _is_list(value):
-        return ((_known(item), *scopes) for item in value)
+    if is_list(value):
+        return ((known(item), *scopes) for item in value)
     return ((value, *scopes),) if value else ()
-
-
-def _find(path: tuple[str, ...], scopes: _Scopes) -> object:
-    """Return the value of a path. Only its first name is looked for further out: a broken path is not mended."""
-    if not path:
-        return scopes[0]
-    for scope in scopes:
-        value = look_up(scope, path[0])
-        if value is not _ABSENT:
-            break
-    else:
-        raise _Unfit("is missing: no such name was given")
-    for index in range(1, len(path)):
-        outer, value = value, look_up(value, path[index])
-        if value is _ABSENT:
-            kind = "" if isinstance(outer, Mapping) else f", it is of type {type(outer).__name__}"
-            raise _Unfit(f"is missing: {short(path[index - 1])} has no key {short(path[index])}{kind}")
-    return value
-
-
-_ABSENT: Final = object()
-_COMMON: Final = (dict, list, str, int, float)  # spares the slower look at the abstract classes
-_NOT_LISTS: Final = (str, bytes, bytearray, memoryview)  # although they are sequences
-_INDEX = re.compile(r"[0-9]{1,9}")
-
-
-def look_up(value: object, name: str) -> object:
-    """Return what a mapping has under a key, or a sequence at an index, else `_ABSENT`. Makes no defaults."""
-    if type(value) is dict:
-        return value.get(name, _ABSENT)
-    if isinstance(value, ChainMap):  # if it were asked itself, a defaultdict in it would grow
-        found = (look_up(inner, name) for inner in value.maps)
-        return next((inner for inner in found if inner is not _ABSENT), _ABSENT)
-    if isinstance(value, Mapping):
-        return value[name] if name in value else _ABSENT  # noqa: SIM401 - `get` of some mappings makes defaults
-    if _is_list(value) and _INDEX.fullmatch(name) and int(name) < len(value):
-        return value[int(name)]
-    return _ABSENT
-
-
-def _is_list(value: object) -> TypeGuard[Sequence[object]]:
-    return isinstance(value, Sequence) and not isinstance(value, _NOT_LISTS)
-
-
-def _known(value: object) -> object:
-    """Return a value that a section may open: one that can be walked or written."""
-    if not isinstance(value, _COMMON) and not isinstance(value, Mapping) and not _is_list(value):
-        _text(value)
-    return value
-
-
-def _text(value: object) -> str:
-    """Return a value as it is written."""
-    if isinstance(value, str):
-        return str.__str__(value)  # the value of a str-Enum, not its name
-    if value is None:
-        return ""
-    if isinstance(value, Number):  # bool, Decimal and NumPy's numbers too
-        try:
-            return str(value.value if isinstance(value, Enum) else value)
-        except ValueError:
-            raise _Unfit("has more digits than Python writes") from None
-    from datetime import date, time  # noqa: PLC0415 - these three are rarely needed, and take milliseconds
-    from pathlib import PurePath  # noqa: PLC0415
-    from uuid import UUID  # noqa: PLC0415
-
-    if isinstance(value, date | time | UUID | PurePath):
-        return str(value)
-    cure = "pass text made of it (json.dumps, str, decode), or open a dict or list with a section, {{#x}}...{{/x}}"
-    if callable(value):
-        cure = "call it and pass what it returns"
-    raise _Unfit(f"is of type {type(value).__name__}, which is not text: {cure}")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 from blades._errors import PromptError
-from blades._mustache import Template, compile_template, look_up, needed_names, render, short
+from blades._lookup import look_up, short
+from blades._mustache import Template, compile_template, needed_names, render
 from blades._prompt import Message, Parts, Prompt, as_message, kind_of, messages_of
 
 _MAX_NAMES: Final = 50  # listed in a message
