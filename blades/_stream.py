@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from blades._cancel import Response, Scope
     from blades._prompt import Message
+    from blades._terminal import Writable
     from blades._values import Chunk, Reply, ToolCall, Usage
 
 LATE_SECONDS: Final = 1.0  # how long to wait, after a finish reason, for usage and the end of the body
@@ -141,6 +142,47 @@ class Stream:
         while self.next():
             pass
         return self._reply()
+
+    # For people
+
+    def print(self, file: Writable | None = None, *, reasoning: bool = False, escape: bool = True) -> Reply:
+        """Write the text as it arrives, at once, and return the whole result.
+
+        On a terminal, control sequences and control characters in the model's text are left out, what the terminal's
+        encoding lacks is replaced, and the cursor is left at the start of a line. To a file or a pipe goes the text
+        itself and nothing else. Ctrl-C ends the stream, not the program: the result is then partial
+        (`Reply.complete` is False), and so it is after `cancel`. A loop over many prompts asks for that to stop.
+
+        Args:
+            file: Where to write: anything with ``write(str)``. Default: `sys.stdout`, as it is now.
+            reasoning: Write the reasoning as well, dimmed on a terminal unless ``NO_COLOR`` is set.
+            escape: False writes the model's text as it is to a terminal, too.
+
+        Raises:
+            Exception: as `next`; and what the file raises, such as `BrokenPipeError`, after the stream was ended.
+        """
+        from blades._terminal import print_stream  # noqa: PLC0415 - for people, who can wait for it
+
+        return print_stream(self, file, reasoning=reasoning, escape=escape)
+
+    def display(self) -> None:
+        """Show the answer in a notebook as it arrives, as Markdown; a stream as a cell's last expression does the same.
+
+        The reasoning is folded above the text, and raw HTML in the model's text is shown, not obeyed. At the end comes
+        a small line: state, tokens, seconds to the first chunk, chunks a second. The stop button ends the stream and
+        leaves the partial answer, marked, and no traceback; the code after this call goes on (see `state`). Nothing is
+        returned, for a notebook would show it again; `text` and `reply` have the result. Outside a notebook this is
+        `print`.
+
+        Raises:
+            Exception: as `next`; what came until then stays on the page.
+        """
+        from blades._notebook import display_stream  # noqa: PLC0415 - for people, who can wait for it
+
+        display_stream(self)
+
+    def _ipython_display_(self) -> None:
+        self.display()
 
     # Ending
 
