@@ -11,6 +11,7 @@ import re
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from itertools import pairwise
 from numbers import Number
 from typing import Final, TypeAlias, TypeGuard, final
 
@@ -37,11 +38,11 @@ def find(path: tuple[str, ...], scopes: Scopes) -> object:
             break
     else:
         raise Unfit("is missing: no such name was given")
-    for index in range(1, len(path)):
-        outer, value = value, look_up(value, path[index])
+    for parent, name in pairwise(path) if len(path) > 1 else ():
+        outer, value = value, look_up(value, name)
         if value is _ABSENT:
             kind = "" if isinstance(outer, Mapping) else f", it is of type {type(outer).__name__}"
-            raise Unfit(f"is missing: {short(path[index - 1])} has no key {short(path[index])}{kind}")
+            raise Unfit(f"is missing: {short(parent)} has no key {short(name)}{kind}")
     return value
 
 

@@ -40,7 +40,8 @@ class Message:
             content = _checked_content(role, content)
         object.__setattr__(self, "role", role)
         object.__setattr__(self, "_content", content)
-        object.__setattr__(self, "_extra", {name: _copy(value) for name, value in extra.items() if value is not None})
+        kept = {name: _copy(value) for name, value in extra.items() if value is not None} if extra else extra
+        object.__setattr__(self, "_extra", kept)
 
     @property
     def content(self) -> str | list[dict[str, Any]] | None:
@@ -95,14 +96,14 @@ class Prompt(Sequence[Message]):
     @overload
     def __getitem__(self, index: slice) -> Prompt: ...
     def __getitem__(self, index: int | slice) -> Message | Prompt:
-        return Prompt(self._messages[index]) if isinstance(index, slice) else self._messages[index]
+        return prompt_of(self._messages[index]) if isinstance(index, slice) else self._messages[index]
 
     def __len__(self) -> int:
         return len(self._messages)
 
     def __add__(self, other: PromptLike | _HasMessage) -> Prompt:
         message = getattr(other, "message", None)
-        return Prompt((*self, *messages_of(message if isinstance(message, Message) else other)))
+        return prompt_of((*self, *messages_of(message if isinstance(message, Message) else other)))
 
     def __repr__(self) -> str:
         return f"Prompt([{', '.join(map(repr, self))}])"
@@ -118,6 +119,13 @@ PromptLike: TypeAlias = Prompt | str | Message | Mapping[str, Any] | Sequence[Me
 def as_prompt(value: PromptLike) -> Prompt:
     """Return a prompt, made of anything that `Prompt` takes."""
     return value if isinstance(value, Prompt) else Prompt(value)
+
+
+def prompt_of(messages: Iterable[Message]) -> Prompt:
+    """Return a prompt of what are messages for sure: nothing is checked."""
+    prompt = object.__new__(Prompt)
+    object.__setattr__(prompt, "_messages", tuple(messages))
+    return prompt
 
 
 def as_message(value: object) -> Message:

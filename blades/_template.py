@@ -9,7 +9,7 @@ from typing import Any, Final, final
 from blades._errors import PromptError
 from blades._lookup import look_up, short
 from blades._mustache import Template, compile_template, needed_names, render
-from blades._prompt import Message, Parts, Prompt, as_message, kind_of, messages_of
+from blades._prompt import Message, Parts, Prompt, as_message, kind_of, messages_of, prompt_of
 
 _MAX_NAMES: Final = 50  # listed in a message
 
@@ -110,7 +110,7 @@ class PromptTemplate:
             raise PromptError(
                 "\n  ".join(["parameters do not fit (to leave a part out, give None, False or []):", *problems])
             )
-        return Prompt(messages)
+        return prompt_of(messages)
 
     @property
     def variables(self) -> tuple[str, ...]:
