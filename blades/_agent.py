@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Self, final
 
 from blades import _check as check
@@ -132,11 +134,16 @@ class Agent:
         if self._client is None:
             home.find_endpoint()
         stream = Stream(scope, limits, require_finish=self._require_finish)
+        context = copy_context()  # where whatever traces the HTTP library's requests finds the caller's span
+        if "opentelemetry.trace" in sys.modules:  # else this program does not use it
+            from blades._tracing import start_span  # noqa: PLC0415 - see above
+
+            context.run(start_span, self.name, body, home.base_url, scope, stream._assembly)  # noqa: SLF001 - see there
         if not scope.cancelled():
             if cancel is not None:
                 watcher.add(scope)
-            arguments = (home, body, scope, home.left_by_this_thread())
-            threading.Thread(target=_open, args=arguments, name="blades-open", daemon=True).start()
+            arguments = (_open, home, body, scope, home.left_by_this_thread())
+            threading.Thread(target=context.run, args=arguments, name="blades-open", daemon=True).start()
         return stream
 
     def run(
@@ -252,6 +259,11 @@ class _Home:
         if self._endpoint is None:
             self._endpoint = find_endpoint(self._api_key, self._base_url)
         return self._endpoint
+
+    @property
+    def base_url(self) -> str | None:
+        """Where requests go; None is the official client's own default."""
+        return self.find_endpoint().base_url if self._client is None else str(self._client.base_url)
 
     def connector(self) -> Connector:
         """Return the connector; make it when it is first needed."""

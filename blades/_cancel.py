@@ -115,6 +115,7 @@ class Scope:
     def __init__(self, event: Event | None = None) -> None:
         self.state = StreamState.OPENING
         self.live = True  # state is not final; a plain attribute, because it is read once per chunk
+        self.first_content_at: float | None = None  # on the clock of time.monotonic, as the next
         self.ended_at: float | None = None
         self.request_id: str | None = None
         self.on_end: Callable[[], None] | None = None  # told once; of a cancel in a thread of its own, see `dispose`

@@ -67,7 +67,6 @@ class Stream:
         self._assembly = Assembly()
         self._response: Response | None = None
         self._chunk: Chunk | None = None
-        self._first_content: float | None = None
         self._last_content = self._started = time.monotonic()
 
     # Reading
@@ -277,8 +276,8 @@ class Stream:
     @property
     def timing(self) -> Timing:
         """How long it took, so far."""
-        end = self._scope.ended_at or time.monotonic()
-        first = None if self._first_content is None else self._first_content - self._started
+        end, first = self._scope.ended_at or time.monotonic(), self._scope.first_content_at
+        first = None if first is None else first - self._started
         return Timing(first_chunk=first, total=end - self._started, chunks=self._assembly.chunks)
 
     def __repr__(self) -> str:
@@ -297,8 +296,8 @@ class Stream:
                 self._chunk = chunk
                 if chunk.text or chunk.reasoning or chunk.tool_calls:
                     self._last_content = time.monotonic()
-                    if self._first_content is None:
-                        self._first_content = self._last_content
+                    if scope.first_content_at is None:
+                        scope.first_content_at = self._last_content
                 return True
             if assembly.done or at_end:
                 if not assembly.done:
@@ -352,7 +351,7 @@ class Stream:
         ends: list[tuple[float, str]] = []
         if timeout is not None:
             ends.append((self._started + timeout, "timeout"))
-        if first_chunk_timeout is not None and self._first_content is None:
+        if first_chunk_timeout is not None and self._scope.first_content_at is None:
             ends.append((self._started + first_chunk_timeout, "first_chunk_timeout"))
         elif stall_timeout is not None:
             ends.append((self._last_content + stall_timeout, "stall_timeout"))
