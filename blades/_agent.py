@@ -287,4 +287,7 @@ def _open(home: _Home, body: dict[str, Any], scope: Scope, left_by: threading.Ev
     try:
         home.connector().run(body, scope, left_by)
     except Exception as error:  # noqa: BLE001 - raised again by the stream's next(), in the reader's thread
-        scope.fail(error)
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("blades."):
+            trace = trace.tb_next  # frames of ours would keep the connector, and its connections, with the error
+        scope.fail(error.with_traceback(trace))

@@ -325,6 +325,17 @@ class TestElsewhere:
         assert server.connections == 2
         assert server.connection_log[0].closed_by_client.wait(LIMIT_SECONDS)
 
+    def test_close_after_a_refused_request(self, server: LocalServer) -> None:
+        """An exception that somebody keeps does not keep the connection."""
+        agent = make(base_url=server.base_url)
+        server.add(Answer.error(400, "no"))
+        stream = agent.run_stream("go")
+        with pytest.raises(openai.BadRequestError) as caught:
+            stream.next()
+        agent.close()
+        assert server.connection_log[0].closed_by_client.wait(LIMIT_SECONDS)
+        assert caught.value.status_code == 400
+
     def test_run_takes_an_event(
         self, server: LocalServer, agent: Agent, in_thread: Callable[[Callable[[], object]], threading.Thread]
     ) -> None:
