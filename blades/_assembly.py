@@ -183,16 +183,18 @@ class Assembly:
             if name == b"error":
                 raise server_error(event, {})
             return None  # null, a list, a text
-        if name or "choices" not in event or "error" in event:
+        if name or "error" in event or not event.get("choices"):
             self._failure = error_in(event, named=name == b"error")
         return self._chunk(event, odd)
 
     def _read_oddity(self, name: bytes, data: bytes) -> Any:
         """Read what the fast reader refused."""
-        if data.strip() == b"[DONE]":
+        bare = data.strip()
+        if bare == b"[DONE]":
             if self.finish_reason is None:
                 self._check_stray()
             self.done = True
+        if bare in {b"", b"[DONE]"}:
             return None
         try:
             return read_slowly(data)

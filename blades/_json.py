@@ -6,7 +6,7 @@ What is not of the expected type counts as not sent. Each tolerance names the se
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from blades._errors import StreamServerError
 from blades._values import Usage, count
@@ -23,14 +23,15 @@ MESSAGE_LIMIT = 4000  # characters of a server's own message that are kept
 def fast_reader() -> Callable[[bytes], Any]:
     """Return the fastest reader there is; what it refuses must be given to `read_slowly`.
 
-    jiter comes with the official client, and needs 0.9 us for a usual event where `json.loads` needs 2.6. It gives the
+    jiter comes with the official client, and needs a third of the time of `json.loads` for a usual event. It gives the
     same results, or refuses: lone surrogates, invalid UTF-8, more than 200 levels, a byte order mark.
     """
     try:
         from jiter import from_json  # noqa: PLC0415 - not at import of the package
     except ImportError:
         return _refuse
-    return cast("Callable[[bytes], Any]", from_json)
+    # jiter 0.4.0, which openai 2.0 is content with, garbles escapes.
+    return from_json if from_json(b'"\\u00e9"') == "\u00e9" else _refuse
 
 
 def _refuse(_data: bytes) -> Any:
@@ -74,7 +75,7 @@ def string(value: object) -> str | None:
 
 def shown(data: bytes) -> str:
     """Show the beginning of foreign data in a message."""
-    text = data[: 4 * SHOWN].decode("utf-8", "replace")
+    text = data[: 4 * SHOWN + 4].decode("utf-8", "replace")
     return repr(text[:SHOWN]) + ("..." if len(text) > SHOWN else "")
 
 
@@ -164,7 +165,7 @@ def error_in(event: Json, *, named: bool) -> StreamServerError | None:
         event: The event's JSON.
         named: The event as a whole is known to be an error (``event: error``, or an error body).
     """
-    found = event.get("error")
+    found = event.get("error") or event.get("error_message")  # the latter is DeepInfra's
     if not found:
         # An old vLLM says object, an Anthropic-like proxy type, several gateways only a code beside a message.
         marked = "error" in (event.get("object"), event.get("type")) or (event.get("code") and "choices" not in event)
@@ -182,7 +183,7 @@ def server_error(found: object, event: Json) -> StreamServerError:
         message = message or string(fields.get(name))
     message = message or clean(json_text(found)) or "(no message)"
     error = StreamServerError(f"The server sent an error: {message[:MESSAGE_LIMIT]}")
-    error.type = string(fields.get("type"))
+    error.type = string(fields.get("type")) or string(fields.get("error_type"))
     code = fields.get("code")
     error.code = str(code) if isinstance(code, int) and not isinstance(code, bool) else string(code)
     return error

@@ -53,3 +53,8 @@ def in_thread() -> Iterator[Callable[[Callable[[], object]], threading.Thread]]:
     for thread in threads:
         thread.join(LIMIT_SECONDS)
         assert not thread.is_alive(), "a thread of the test did not end"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `test_mutations` try more."""
+    parser.addoption("--mutations", type=int, default=20_000, help="how many damaged streams test_mutations tries")

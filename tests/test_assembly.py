@@ -1,31 +1,164 @@
-"""The assembly: events to chunks, totals and verdict."""
+"""The assembly: bytes to chunks, totals and verdict. What servers send is in the wire table, `wire.py`."""
 
 from __future__ import annotations
 
-from blades._assembly import Assembly
+import gc
+import json
+import pickle
+import tracemalloc
+
+import pytest
+
+from blades._assembly import Assembly, Head
+from blades._errors import StreamError, StreamProtocolError, StreamServerError
+from wire import BASE_URL, DONE, HELLO, STOP, chunk, data, replays
+
+HEAD = Head(200, "text/html", "https://user:secret@example.com/v1?key=secret", "r1")
 
 
 def test_a_usual_stream_is_handed_out_chunk_by_chunk() -> None:
-    """Text, finish reason and usage come out as they came; nothing is parsed before it is asked for."""
+    """Nothing is parsed before it is asked for: the totals are those of what was handed out."""
     assembly = Assembly()
-    assembly.feed(
-        b'data: {"id":"a","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
-        b'data: {"id":"a","choices":[{"index":0,"delta":{"content":"Hel"}}]}\n\n'
-        b'data: {"id":"a","choices":[{"index":0,"delta":{"content":"lo"}}]}\n\n'
-        b'data: {"id":"a","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
-        b'data: {"id":"a","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}\n\n'
-        b"data: [DONE]\n\n"
-    )
-    assert str(assembly.next_chunk()) == "Hel"
-    assert assembly.text == "Hel"
-    assert str(assembly.next_chunk()) == "lo"
-    assert not assembly.finished
+    assembly.feed(HELLO + STOP + data({"choices": [], "usage": {"prompt_tokens": 1}}) + DONE + b"data: not read\n\n")
+    assert (assembly.text, assembly.chunks, assembly.id) == ("", 0, None)
+    first = assembly.next_chunk()
+    assert (str(first), assembly.text, assembly.chunks, assembly.finished) == ("Hel", "Hel", 1, False)
+    second = assembly.next_chunk()
+    assert (str(second), assembly.text, assembly.finish_reason) == ("lo", "Hello", None)
     last = assembly.next_chunk()
     assert last is not None
-    assert (last.text, last.finish_reason) == ("", "stop")
+    assert (last.text, last.finish_reason, assembly.finished, assembly.done) == ("", "stop", True, False)
+    assert assembly.usage is None
     assert assembly.next_chunk() is None
-    assert assembly.done
-    reply = assembly.reply(complete=True, request_id=None)
-    assert (reply.text, reply.finish_reason, reply.model, reply.id) == ("Hello", "stop", "m", "a")
-    assert reply.usage is not None
-    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.total_tokens) == (1, 2, 3)
+    assert (assembly.done, assembly.chunks) == (True, 3)
+    assert assembly.next_chunk() is None
+    assembly.verdict(require_finish=True)
+    reply = assembly.reply(complete=True, request_id="r1")
+    assert (reply.text, reply.finish_reason, reply.model, reply.id) == ("Hello", "stop", "m", "c1")
+    assert (reply.request_id, reply.complete, reply.reasoning, reply.refusal) == ("r1", True, "", "")
+
+
+def test_a_chunk_holds_what_came_with_it() -> None:
+    """Usage in the event of a chunk is on the chunk, and the event's JSON is as it was parsed."""
+    (only,) = replays(chunk("a", event={"usage": {"total_tokens": 3}, "x": [1]}) + DONE).chunks
+    assert only.usage is not None
+    assert (only.usage.prompt_tokens, only.usage.total_tokens, only.usage.raw) == (None, 3, {"total_tokens": 3})
+    assert only.raw["x"] == [1]
+    assert only.raw["choices"][0]["logprobs"] is None
+
+
+def test_parts_of_tool_calls_are_on_the_chunks() -> None:
+    """Each chunk has the parts of its event, and the totals the assembled calls."""
+    start = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}
+    more = {"index": 0, "function": {"arguments": "{}"}}
+    outcome = replays(chunk(tool_calls=[start]) + chunk("text", tool_calls=[more]) + DONE)
+    first, second = outcome.chunks
+    assert [(part.index, part.id, part.name, part.arguments) for part in first.tool_calls] == [(0, "a", "f", "")]
+    assert [(part.index, part.id, part.name, part.arguments) for part in second.tool_calls] == [(0, "", "", "{}")]
+    assert second.text == "text"
+    (call,) = outcome.reply.tool_calls
+    assert (call.id, call.name, call.arguments, call.type) == ("a", "f", "{}", "function")
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        pytest.param(HELLO + b"data: no JSON\n\n" + STOP, StreamProtocolError, id="event"),
+        pytest.param(HELLO + data({"error": "down"}) + STOP, StreamServerError, id="error"),
+        pytest.param(HELLO + b"data: " + b"x" * 300, StreamProtocolError, id="limit"),
+    ],
+)
+def test_a_failure_is_raised_again(body: bytes, error: type[StreamError]) -> None:
+    """A failed assembly stays failed, with the same exception, and its text stays."""
+    assembly = Assembly(limit_bytes=250)
+    assembly.feed(body)
+    assert [str(assembly.next_chunk()) for _ in range(2)] == ["Hel", "lo"]
+    with pytest.raises(error) as first:
+        assembly.next_chunk()
+    assembly.feed(HELLO)
+    assembly.end()
+    with pytest.raises(error) as second:
+        assembly.next_chunk()
+    assert second.value is first.value
+    assert assembly.text == "Hello"
+
+
+def test_a_protocol_error_tells_what_came_without_secrets() -> None:
+    """Status, content type, the first 200 bytes, a hint at the base URL; not what is secret in it."""
+    assembly = Assembly()
+    assembly.head = HEAD
+    assembly.feed(b"<html>" + b"x" * 300)
+    assembly.end()
+    assert assembly.next_chunk() is None
+    with pytest.raises(StreamProtocolError) as caught:
+        assembly.verdict(require_finish=False)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert (error.status, error.content_type, error.body) == (200, "text/html", b"<html>" + b"x" * 194)
+    assert str(error) == (
+        f"Expected a stream of chat completion chunks, got '<html>{'x' * 194}' (status 200, content type 'text/html')."
+        " Check that the base_url 'https://example.com/v1' is the API's: it usually ends in /v1."
+    )
+
+
+def test_the_cause_of_a_protocol_error_is_kept() -> None:
+    """An event that is no JSON has the reader's exception as its cause."""
+    assembly = Assembly()
+    assembly.feed(b"data: {no JSON}\n\n")
+    with pytest.raises(StreamProtocolError) as caught:
+        assembly.next_chunk()
+    assert isinstance(caught.value.__cause__, json.JSONDecodeError)
+
+
+def test_a_server_error_is_bounded() -> None:
+    """A server's message is kept, but not without end."""
+    outcome = replays(data({"error": {"message": "x" * 100_000}}))
+    assert outcome.error is not None
+    assert outcome.error[1] == "The server sent an error: " + "x" * 4000
+
+
+@pytest.mark.parametrize("body", [HELLO, b": only a comment\n\n"], ids=["text", "comment"])
+def test_without_require_finish_a_proper_end_is_enough(body: bytes) -> None:
+    """The caller can say that a server never sends a finish reason."""
+    assert replays(body, require_finish=False).error is None
+    assert replays(body).error is not None
+
+
+@pytest.mark.parametrize("body", [b"", b"plain", b"<html>"], ids=str)
+def test_without_require_finish_what_is_no_stream_still_raises(body: bytes) -> None:
+    """A body that is no answer at all does not become an empty one."""
+    outcome = replays(body, head=Head(200, "text/plain", BASE_URL), require_finish=False)
+    assert outcome.error is not None
+    assert outcome.error[0] is StreamProtocolError
+
+
+def test_a_truncated_answer_tells_what_to_do() -> None:
+    """The message says how far it came, and what can be done."""
+    outcome = replays(HELLO + b"proxy: gone\n")
+    assert outcome.error is not None
+    assert outcome.error[1] == (
+        "The body ended after 2 chunks without a finish reason and without [DONE]: the answer is not whole. Its last"
+        " line was 'proxy: gone'. Ask again; or pass require_finish=False if this server never sends either."
+    )
+
+
+def test_a_long_stream_takes_the_memory_of_its_text() -> None:
+    """Chunks that the caller drops are gone, events and their bytes as well."""
+    piece = chunk("word ") * 100
+    assembly = Assembly()
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            assembly.feed(piece)
+            for _ in iter(assembly.next_chunk, None):
+                pass
+
+    run(1)
+    gc.collect()
+    tracemalloc.start()
+    run(200)
+    gc.collect()
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert assembly.chunks == 20_100
+    assert kept < 3 * len(assembly.text) + 100_000
+    assert peak < 1_000_000  # 3 MB of events went through

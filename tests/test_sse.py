@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blades._sse import BYTE_ORDER_MARK, STRAY_BYTES, Decoder, Event, EventTooLongError
@@ -93,6 +93,7 @@ LINES = st.sampled_from(
 ENDS = st.sampled_from([b"\n", b"\r", b"\r\n"])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(LINES, ENDS), max_size=12), LINES, st.lists(st.integers(0, 150), max_size=6))
 def test_any_lines_cut_anywhere_decode_as_specified(
     lines: list[tuple[bytes, bytes]], last: bytes, places: list[int]

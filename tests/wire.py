@@ -335,6 +335,15 @@ ROWS: tuple[Case, ...] = (
     ),
     Case(
         row=6,
+        name="error-fields-of-deepinfra",
+        body=data({"choices": None, "error_type": "BadRequestError", "error_message": "too long", "code": 400}),
+        error=StreamServerError,
+        message="too long",
+        type="BadRequestError",
+        code="400",
+    ),
+    Case(
+        row=6,
         name="error-that-is-none",
         body=chunk("Hel", event={"error": None}) + chunk("lo", event={"error": {}}) + STOP,
         **_FINISHED,
@@ -454,7 +463,7 @@ ROWS: tuple[Case, ...] = (
         name="retry-id-and-empty-data",
         body=b"retry: 3000\n\nid: 7\n\nid\n\n"
         + chunk("Hel")
-        + b"data:\n\ndata\n\nevent: error\n\n"
+        + b"data:\n\ndata:  \n\ndata\n\nevent: error\n\n"
         + chunk("lo")
         + STOP
         + DONE,
