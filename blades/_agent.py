@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import traceback
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Self, final
 
@@ -287,7 +288,7 @@ def _open(home: _Home, body: dict[str, Any], scope: Scope, left_by: threading.Ev
     try:
         home.connector().run(body, scope, left_by)
     except Exception as error:  # noqa: BLE001 - raised again by the stream's next(), in the reader's thread
-        trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("blades."):
-            trace = trace.tb_next  # frames of ours would keep the connector, and its connections, with the error
-        scope.fail(error.with_traceback(trace))
+        # Whoever keeps the exception keeps these frames: they must not keep the client, and its connections, in turn.
+        del home
+        traceback.clear_frames(error.__traceback__)
+        scope.fail(error)
