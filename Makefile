@@ -21,11 +21,10 @@ test-newest: .venv/test
 test-oldest: .venv-oldest/test
 	.venv-oldest/bin/python -m pytest
 
-# Against a real inference engine; downloads some hundred megabytes.
-test-engine:
-	$(PYTHON) -m venv .venv-engine
-	.venv-engine/bin/python -m pip install --quiet --upgrade pip
-	.venv-engine/bin/python tests/engine/run.py
+# Against a real inference engine; downloads some hundred megabytes. CPU torch comes first, so that no CUDA build is
+# pulled in; where the package index has CUDA builds only, set PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu.
+test-engine: .venv-engine/test
+	.venv-engine/bin/python -m pytest -v -s tests/engine/checks.py
 
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -41,6 +40,13 @@ test-engine:
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --upgrade pip
 	.venv-oldest/bin/python -m pip install --quiet --editable . --group test $(OLDEST)
+	touch $@
+
+.venv-engine/test: pyproject.toml
+	$(PYTHON) -m venv .venv-engine
+	.venv-engine/bin/python -m pip install --quiet --upgrade pip
+	.venv-engine/bin/python -m pip install --quiet torch==2.13.0
+	.venv-engine/bin/python -m pip install --quiet --editable . 'transformers[serving]' pytest
 	touch $@
 
 clean:
