@@ -22,7 +22,7 @@ test-oldest: .venv-oldest/test
 	.venv-oldest/bin/python -m pytest
 
 # Against a real inference engine; downloads some hundred megabytes. CPU torch comes first, so that no CUDA build is
-# pulled in; where the package index has CUDA builds only, set PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu.
+# pulled in; where the package index has CUDA builds only, set PIP_EXTRA_INDEX_URL to PyTorch's own index of CPU builds.
 test-engine: .venv-engine/test
 	.venv-engine/bin/python -m pytest -v -s tests/engine/checks.py
 
