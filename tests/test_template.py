@@ -134,6 +134,12 @@ def test_a_wrong_value_is_told_with_the_rest() -> None:
     assert "hunter2" not in str(lines)
 
 
+def test_partials_are_written_indented() -> None:
+    """Line by line, where they stand alone."""
+    template = PromptTemplate(partials={"rules": "- one\n- {{two}}\n"}).system("Rules:\n  {{>rules}}\n")
+    assert texts(template.build(two="2\n3")) == ["Rules:\n  - one\n  - 2\n3\n"]
+
+
 def test_a_prompt_error_is_a_value_error() -> None:
     """So that it is caught by who knows nothing of this library."""
     with pytest.raises(ValueError, match="no such name was given"):
