@@ -1,0 +1,81 @@
+"""How long until the first word: the import, the first call of a process, the second call over TLS."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+from chunks import first_chunk
+from common import Load, Readers, Row, at_most, report, rounds
+
+CACHE = tempfile.TemporaryDirectory()
+IMPORT = "import time; start = time.process_time(); import {}; print((time.process_time() - start) * 1e3)"
+OURS = """
+import sys, time
+from blades import Agent
+
+agent = Agent("benchmark", model="any", base_url=sys.argv[1], api_key="any")
+for chunk in agent.run_stream("Hello"):
+    if chunk.text:
+        print(time.monotonic())
+        break
+"""
+BARE = """
+import sys, time
+import openai
+
+client = openai.OpenAI(base_url=sys.argv[1], api_key="any")
+messages = [{"role": "user", "content": "Hello"}]
+for chunk in client.chat.completions.create(model="any", messages=messages, stream=True):
+    if chunk.choices and chunk.choices[0].delta.content:
+        print(time.monotonic())
+        break
+"""
+
+
+def script(code: str, *arguments: str) -> float:
+    """Run a script in a process of its own; give the number that it prints."""
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": CACHE.name}  # installed packages are compiled
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-c", code, *arguments]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout)
+
+
+def until_first_chunk(code: str, url: str) -> float:
+    """Milliseconds from the start of a process to its first text."""
+    start = time.monotonic()
+    return (script(code, url) - start) * 1e3
+
+
+def saved_by_second(load: Load, name: str) -> float:
+    """Milliseconds that the second call over TLS is earlier than the first; with a client that has served before.
+
+    The call before them, to the plain port, pays for what only the first call of a client pays.
+    """
+    readers = Readers(load.authority)
+    first_chunk(readers.reader(name), load.url("burst-20"))
+    first, second = first_chunk(readers.reader(name), load.url("burst-20", tls=True))
+    return (first - second) * 1e3
+
+
+def main() -> None:
+    rows = []
+    with Load() as load:
+        found = rounds(11, ours=lambda: script(IMPORT.format("blades")), openai=lambda: script(IMPORT.format("openai")))
+        goal = {"goal": "<= 30 ms", "met": found["ours"] <= 30}
+        rows.append(Row(what="import", **found, unit="ms of CPU", ratio=found["openai"] / found["ours"], **goal))
+        url = load.url("burst-20")
+        found = rounds(11, ours=lambda: until_first_chunk(OURS, url), openai=lambda: until_first_chunk(BARE, url))
+        goal = at_most(found["ours"] / found["openai"], 1.05)
+        rows.append(Row(what="process start to first chunk, ours / openai.Stream", **found, unit="ms", **goal))
+        found = rounds(9, **{name: lambda name=name: saved_by_second(load, name) for name in Readers.names})
+        goal = {"goal": "> 0", "met": found["ours"] > 0}
+        rows.append(Row(what="second call over TLS earlier than the first by", **found, unit="ms", **goal))
+    report(rows)
+
+
+if __name__ == "__main__":
+    main()
