@@ -10,8 +10,7 @@ copies the rest of the template at every tag, which is quadratic, and does not t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, final
 
 from blades._errors import PromptError
 from blades._lookup import Scopes, Unfit, as_text, find, is_list, known, short
@@ -25,8 +24,7 @@ MAX_LENGTH: Final = 50_000_000  # characters of one text, more than any model re
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class _Tag:
+class _Tag(NamedTuple):  # made for each tag, and defined at import: twenty times cheaper than a data class
     kind: str  # as chevron calls it: variable, no escape, section, inverted section, end, partial
     name: str
     path: tuple[str, ...]  # the names to walk, none for {{.}}
@@ -39,13 +37,12 @@ _Node: TypeAlias = str | _Tag | None  # None: a line of a partial starts, which 
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(NamedTuple):
     """A compiled text. `where` tells in every message which one it is: ``message 1 (system)``."""
 
     text: str
-    where: str = field(compare=False)
-    nodes: tuple[_Node, ...] = field(compare=False, repr=False)
+    where: str
+    nodes: tuple[_Node, ...]
 
 
 # Text to tree
@@ -82,7 +79,7 @@ def compile_template(text: str, where: str, partials: Container[str], *, is_part
                 raise _fault(where, node.line, f"more than {MAX_DEPTH} sections inside one another")
         elif opened and opened[-1][0].name == node.name:
             section, outer = opened.pop()
-            outer.append(replace(section, body=tuple(body)))
+            outer.append(section._replace(body=tuple(body)))
             body = outer
         else:
             instead = f"{short(opened[-1][0].name)} of line {opened[-1][0].line}" if opened else "no section"

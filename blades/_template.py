@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 from blades._errors import PromptError
 from blades._lookup import look_up, short
@@ -157,8 +157,7 @@ class PromptTemplate:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class _History:
+class _History(NamedTuple):
     """Messages that `build` is given under a name."""
 
     where: str
@@ -188,8 +187,7 @@ class _History:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class _Rendered:
+class _Rendered(NamedTuple):
     """A message whose text is a template, or some of whose parts are: each by its number."""
 
     where: str
