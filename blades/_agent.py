@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import openai
 
+    from blades._chat import Chat
     from blades._config import Endpoint
     from blades._openai import Connector
     from blades._prompt import Message, Prompt
@@ -173,6 +174,26 @@ class Agent:
             **options,
         ) as stream:
             return stream.reply()
+    def chat(self, *, system: str | None = None, history: Prompt | Sequence[Message | Mapping[str, Any]] = ()) -> Chat:
+        """Begin a conversation: an object with `run_stream` and `run` as here, and the list ``messages``.
+
+        Each turn goes out with all before it, and is kept with its answer when its stream has ended; a cancelled answer
+        is kept as far as it came, marked ``"cancelled": True``, and a failed turn leaves no trace. One turn at a time:
+        starting the next while a stream is still open raises RuntimeError. `instructions` go before each request, but
+        are not in ``messages``.
+
+        Args:
+            system: A system text at the beginning; it takes the place of one that `history` begins with.
+            history: Earlier messages, such as ``chat.messages`` loaded from JSON.
+
+        Raises:
+            TypeError: A value of the wrong type.
+            ValueError: A dict that is no message.
+        """
+        from blades._chat import Chat  # noqa: PLC0415 - not everyone needs it
+
+        return Chat(self, system, history)
+
 
     def close(self) -> None:
         """Let go of the client. Idle connections are closed now, that of a running stream when it ends.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from queue import Empty
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, cast, final
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, NoReturn, cast, final
 
 from blades._assembly import Assembly
 from blades._cancel import StreamState
@@ -179,6 +179,58 @@ class Stream:
         from blades._notebook import display_stream  # noqa: PLC0415 - for people, who can wait for it
 
         display_stream(self)
+    def sentences(
+        self, language: str = "en", *, first_at: int | None = None, markdown: Literal["keep", "drop"] = "keep"
+    ) -> Generator[str]:
+        """Read sentence by sentence, each as soon as it is certain: for a speech engine.
+
+        After 。！？ that is at once; otherwise the next character settles it, or after initials, numbers and
+        abbreviations the next word. The pieces joined are `text`, white space included, from the first character on,
+        however the stream ends: what is left of a cancelled one comes as the last piece, and of a failed one before
+        the exception. A piece within quotes or brackets is not cut, unless these stay open for 240 characters; an item
+        of a list and a paragraph end one, too.
+
+        Leaving the loop early ends the stream, as with ``for chunk in stream``; so for `lines` and `words`.
+
+        Args:
+            language: An ISO 639 code, for the abbreviations.
+            first_at: Let the first piece go at a comma, semicolon, colon or dash, once it has so many characters.
+            markdown: "drop" leaves the marks of Markdown out of the pieces, and a piece that was nothing else.
+
+        Raises:
+            ImportError: sentencex is not there: ``pip install 'blades-sdk[speech]'``.
+            TypeError: An argument of the wrong type.
+            ValueError: An impossible argument.
+            Exception: In the loop: as `next`.
+        """
+        from blades._pieces import pieces  # noqa: PLC0415 - for people, who can wait for it
+        from blades._sentences import cutter  # noqa: PLC0415 - the same
+
+        return pieces(self, cutter(language, first_at, markdown))
+
+    def lines(self) -> Generator[str]:
+        """Read line by line, without line ends, each as soon as it is whole; otherwise as `sentences`.
+
+        A line ends with a line feed, before which a carriage return is dropped, and with nothing else, so that JSON
+        Lines stay whole.
+
+        Raises:
+            Exception: In the loop: as `next`.
+        """
+        from blades._pieces import Lines, pieces  # noqa: PLC0415 - for people, who can wait for it
+
+        return pieces(self, Lines())
+
+    def words(self) -> Generator[str]:
+        """Read word by word, each as soon as white space follows: ``text.split()``; otherwise as `sentences`.
+
+        Raises:
+            Exception: In the loop: as `next`.
+        """
+        from blades._pieces import Words, pieces  # noqa: PLC0415 - for people, who can wait for it
+
+        return pieces(self, Words())
+
 
     def _ipython_display_(self) -> None:
         self.display()

@@ -1,0 +1,240 @@
+"""Sentences of a text that is still being written: pure. sentencex decides; here is when to ask, and where to cut.
+
+A place where a sentence may end is judged once, on the text up to a fixed point behind it, however the text arrives:
+so any way of cutting a text into chunks gives the same sentences. (Nobody waits behind a 。, so what follows directly
+(！”) may come too late for its sentence; it then begins the next piece.) Each place is judged on a bounded piece of
+text, and each character is passed once: the cost grows with the length alone.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final, final
+
+from blades import _check as check
+from blades._plain import Plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from blades._pieces import Cutter
+
+    Segment = Callable[[str, str], list[str]]
+
+CONTEXT: Final = 1000  # characters before a place that sentencex sees
+HORIZON: Final = 64  # characters after a place that are waited for, at most
+OPEN: Final = 240  # characters during which an open quote or bracket is expected to close again
+LONGEST: Final = 2000  # characters; a longer sentence is cut at white space
+
+_CLOSER: Final = r"[\"'”’»›)\]}）】」』》〉*_~`]"
+_MARKS: Final = (
+    r"(?P<wide>[。！？｡]+)"
+    r"|(?P<end>[.!?…؟۔।॥։።။។᠃᠉‼⁇⁈⁉．]+)"
+    r"|(?P<line>\n)"
+    r"|(?P<pair>[\"`“”„«»「」『』《》（）()\[\]{}【】])"
+)
+# What a place to look at begins with.
+_TOKEN: Final = re.compile(_MARKS)
+_TOKEN_OR_CLAUSE: Final = re.compile(
+    _MARKS + r"|(?P<clause>[、，；：]|—+(?!—|\Z)|[,;:–](?:(?=\n)|[^\S\n])|[^\S\n]-[^\S\n])"
+)
+_AFTER: Final = re.compile(rf"(?P<closers>(?:{_CLOSER}|\[\d+\]|(?:[«“]|[ \u00a0\u202f]»)(?=\s|\Z))*)\s*")
+_AFTER_WIDE: Final = re.compile(rf"{_CLOSER}*")
+_CITATION_BEGUN: Final = re.compile(r"\[\d*\Z")
+_PARAGRAPH: Final = re.compile(r"\s*?\n[^\S\n]*\n")
+_LETTER: Final = re.compile(r"[^\W_]")
+_SPACE: Final = re.compile(r"\s")
+_ITEM: Final = re.compile(r"\n\s*(?:(?:[-*+•–]|\d{1,3}[.)]|[A-Za-z][.)]|#{1,6})[ \t]+\S|```)")
+_ITEM_BEGUN: Final = re.compile(r"\n\s*(?:(?:[-*+•–]|\d{1,3}[.)]?|[A-Za-z][.)]?|#{1,6})[ \t]*|`{1,2})?\Z")
+_ITEM_MARKER: Final = re.compile(r"\s*(?:[-*+•–]\s+)?\**(?:\d{1,3}|[A-Za-z])")
+# The next character settles it after words of letters; after initials, numbers and the like, the next word.
+_PLAIN: Final = re.compile(r"(?<![^\W\d_]\.)(?<![^\W\d_])[^\W\d_]{2,}" + _CLOSER + r"*\Z")
+_NEVER: Final = re.compile(r"(?:\b(?:[Dd]r|[Mm]rs?|[Mm]s|[Pp]rof|[Cc]f|vs|viz)|\b[eE]\.\s?g|\b[iI]\.\s?e)\Z")
+_NO_SPACES: Final = re.compile(r"[\u0e00-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
+_CLOSER_OF: Final = dict(zip('“„«»「『《（【([{"`', '”“»«」』》）】)]}"`', strict=True))
+
+
+def cutter(language: object, first_at: object, markdown: object) -> Cutter:
+    """Return what cuts as `Stream.sentences` says.
+
+    Raises:
+        ImportError: The extra is not installed.
+        TypeError: A value of the wrong type.
+        ValueError: An impossible value.
+    """
+    language = check.text("language", language)
+    first_at = check.count("first_at", first_at)
+    if markdown not in ("keep", "drop"):
+        raise ValueError(f"markdown must be 'keep' or 'drop', not {markdown!r:.100}.")
+    try:
+        from sentencex import segment  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise ImportError(
+            "Stream.sentences() needs the sentencex package: pip install 'blades-sdk[speech]'. "
+            "Stream.lines() and Stream.words() do without."
+        ) from error
+    sentences = Sentences(segment, language, first_at)
+    return sentences if markdown == "keep" else Plain(sentences)
+
+
+@final
+class Sentences:
+    """The state of one text. `feed` and `end` return the pieces that have become certain; joined they are the text.
+
+    What they return must be used up before the next call.
+    """
+
+    def __init__(self, segment: Segment, language: str, first_at: int | None = None) -> None:
+        self._segment = segment
+        self._language = language
+        self._first_at = first_at
+        self._text = ""  # the unfinished sentence, and what has come after it
+        self._start = 0  # of the sentence
+        self._position = 0  # what is before it was looked at
+        self._open: list[tuple[str, int]] = []  # the closing marks to come, and where their opening ones are
+        self._final = False
+
+    def feed(self, text: str) -> Iterator[str]:
+        """Add text."""
+        self._text = self._text[self._start :] + text
+        self._position -= self._start
+        self._open = [(mark, at - self._start) for mark, at in self._open]
+        self._start = 0
+        return self._cut()
+
+    def end(self) -> Iterator[str]:
+        """Say that no more comes."""
+        self._final = True
+        yield from self._cut()
+        if self._start < len(self._text):
+            yield self._text[self._start :]
+
+    def _cut(self) -> Iterator[str]:
+        while (end := self._next_end()) is not None:
+            piece, self._start = self._text[self._start : end], end
+            self._position = max(self._position, end)
+            self._first_at = None
+            yield piece
+
+    def _next_end(self) -> int | None:
+        """Find where the sentence ends; None if that takes more text."""
+        tokens = _TOKEN if self._first_at is None else _TOKEN_OR_CLAUSE
+        limit = self._start + LONGEST
+        while token := tokens.search(self._text, self._position, limit):
+            end: int | None = 0  # no end of a sentence
+            if token.lastgroup == "pair":
+                self._open = self._opened(*token.span())
+            elif token.lastgroup == "wide":
+                end = self._after_wide(*token.span())
+            elif token.lastgroup == "line":
+                end = self._after_line(token.start())
+            elif token.lastgroup == "clause":
+                end = token.end() if token.end() - self._start >= (self._first_at or 0) else 0
+            else:
+                end = self._after_terminator(*token.span())
+            if end is None:
+                return None
+            self._position = max(token.end(), end)
+            if end:
+                return end
+        self._position = max(self._position, min(len(self._text), limit) - 2)  # a clause mark takes up to three
+        if len(self._text) < limit:
+            return None
+        return max(self._text.rfind(mark, limit - LONGEST // 2, limit) for mark in " \n、，；") + 1 or limit
+
+    def _after_wide(self, begin: int, at: int) -> int | None:
+        """Judge 。and its like: certain at once, outside of quotes. One that comes late begins the next piece."""
+        if begin == self._start:
+            return 0
+        closers = _AFTER_WIDE.match(self._text, at)
+        after = closers.end() if closers else at
+        opened = self._opened(at, after)
+        if self._holds(opened, after):
+            return None if after == len(self._text) and not self._final else 0
+        self._open = opened
+        return after
+
+    def _after_line(self, at: int) -> int | None:
+        """Judge the end of a line: an empty line and an item of a list begin something new."""
+        visible, settled = self._visible(at)
+        paragraph = _PARAGRAPH.match(self._text, at, visible)
+        if paragraph or _ITEM.match(self._text, at, visible):
+            self._open = []
+            after = paragraph.end() if paragraph else at + 1
+            return 0 if self._text[self._start : after].isspace() else after
+        return None if not settled and _ITEM_BEGUN.match(self._text, at, visible) else 0
+
+    def _after_terminator(self, begin: int, at: int) -> int | None:
+        """Judge the marks that may end a sentence: as soon as enough of what follows is there."""
+        visible, settled = self._visible(at)
+        following = _AFTER.match(self._text, at, visible)
+        closed, after = (following.end("closers"), following.end()) if following else (at, at)
+        if paragraph := _PARAGRAPH.match(self._text, closed, visible):
+            self._open = []
+            return paragraph.end()
+        if not settled and (after == visible or _CITATION_BEGUN.match(self._text, after, visible)):
+            return None
+        opened = self._opened(at, closed)
+        ended = (
+            after < len(self._text)  # else it is the end of all
+            and not self._is_inside(begin, at, closed, after)
+            and not self._holds(opened, closed)
+            and self._is_followed(begin, at, after)
+        )
+        if ended:
+            self._open = opened
+        return None if ended is None else after * ended
+
+    def _is_followed(self, begin: int, at: int, after: int) -> bool | None:
+        """Judge by the first letter that follows, or else by the first word; None if that takes more text."""
+        visible, settled = self._visible(at)
+        letter = _LETTER.search(self._text, after, visible)
+        if letter is None and not settled:
+            return None
+        first = letter.start() if letter else visible
+        if _PLAIN.search(self._text, max(self._start, begin - HORIZON), begin) and self._ends(at, first, first + 1):
+            return True
+        space = _SPACE.search(self._text, first, visible)
+        if space is None and not settled:
+            return None
+        return self._ends(at, first, space.start() if space else visible)
+
+    def _is_inside(self, begin: int, at: int, closed: int, after: int) -> bool:
+        """Tell whether the marks belong to an abbreviation, a list's number, an address, a version, a file's name."""
+        text = self._text
+        if closed == after:
+            spaceless = _NO_SPACES.match(text, after) or text[begin:at].strip(".!?…")
+            if not spaceless or text[after].isdigit():
+                return True
+        line = text.rfind("\n", self._start, begin) + 1 or self._start
+        return text[begin:at] == "." and bool(
+            _ITEM_MARKER.fullmatch(text, line, begin) or _NEVER.search(text, max(self._start, begin - 8), begin)
+        )
+
+    def _ends(self, at: int, first: int, known: int) -> bool:
+        """Ask sentencex whether a sentence ends between `at` and the first letter after it, knowing so much text."""
+        begin = max(self._start, at - CONTEXT)
+        lengths = map(len, self._segment(self._language, self._text[begin:known]))
+        return any(at <= end <= first and end < known for end in accumulate(lengths, initial=begin))
+
+    def _visible(self, at: int) -> tuple[int, bool]:
+        """Return how far to look beyond a place, and whether more text would change nothing."""
+        horizon = at + HORIZON
+        return min(len(self._text), horizon), self._final or len(self._text) >= horizon
+
+    def _opened(self, begin: int, end: int) -> list[tuple[str, int]]:
+        """Return what is open after the quotes and brackets in a part of the text."""
+        opened = self._open
+        for at in range(begin, end):
+            mark = self._text[at]
+            expected = [closer for closer, _ in opened]
+            if mark in expected:
+                opened = opened[: len(expected) - 1 - expected[::-1].index(mark)]
+            elif mark in _CLOSER_OF and not (mark in '"`' and at and self._text[at - 1].isalnum()):
+                opened = [*opened[-7:], (_CLOSER_OF[mark], at)]
+        return opened
+
+    def _holds(self, opened: list[tuple[str, int]], at: int) -> bool:
+        """Tell whether a quote or bracket is open that can be expected to close."""
+        return any(at - since < OPEN for _, since in opened)

@@ -1,0 +1,267 @@
+"""A conversation: what is kept of each turn, and what goes out with the next."""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+
+from blades import Agent, Message, Prompt, StreamError, StreamState
+from blades.testing import Answer, Cut, LocalServer, Stall, chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LIMIT_SECONDS = 10.0  # a wrong path takes 30
+CALL = {"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}}
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text, **more}
+
+
+def sent(server: LocalServer, number: int) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = server.wait_for_request(number, LIMIT_SECONDS).json["messages"]
+    return messages
+
+
+class TestTurns:
+    """A turn is kept when its stream has ended, with its answer."""
+
+    def test_each_turn_goes_out_with_all_before_it(self, server: LocalServer, agent: Agent) -> None:
+        """A loop over the stream, then run(): both add the question and the answer."""
+        server.add("First answer.", "Second answer.")
+        chat = agent.chat(system="Be short.")
+        for _ in chat.run_stream("One?"):
+            pass
+        reply = chat.run("Two?")
+        assert reply.text == "Second answer."
+        history = [{"role": "system", "content": "Be short."}, user("One?"), assistant("First answer."), user("Two?")]
+        assert sent(server, 2) == history
+        assert chat.messages == [*history, assistant("Second answer.")]
+
+    def test_the_question_shows_at_once_and_the_answer_at_the_end(self, server: LocalServer, agent: Agent) -> None:
+        """While the stream runs, the list ends with the question."""
+        server.add("An answer.")
+        chat = agent.chat()
+        stream = chat.run_stream("Well?")
+        assert next(stream).text
+        assert chat.messages == [user("Well?")]
+        stream.reply()
+        assert chat.messages == [user("Well?"), assistant("An answer.")]
+
+    def test_the_instructions_of_the_agent_apply_and_are_not_kept(self, server: LocalServer) -> None:
+        """They go before each request."""
+        with Agent("test", model="m", instructions="Rhyme.", base_url=server.base_url, api_key="any") as agent:
+            chat = agent.chat(system="Be short.")
+            chat.run("Hi")
+        assert [message["content"] for message in sent(server, 1)] == ["Rhyme.", "Be short.", "Hi"]
+        assert chat.messages[0]["content"] == "Be short."
+
+    def test_options_and_limits_are_those_of_the_agent(self, server: LocalServer, agent: Agent) -> None:
+        """They pass through, and so does an event that is set already."""
+        stop = threading.Event()
+        chat = agent.chat()
+        chat.run("Hi", cancel=stop, timeout=9, first_chunk_timeout=None, stall_timeout=5, temperature=0.5)
+        assert server.requests[0].json["temperature"] == 0.5
+        stop.set()
+        assert chat.run_stream("Hi", cancel=stop).reply().text == ""
+        assert len(server.requests) == 1
+
+    def test_a_call_of_a_tool_is_kept_as_the_api_wants_it(self, server: LocalServer, agent: Agent) -> None:
+        """The results are the next turn."""
+        server.add(Answer(chunk(tool_calls=[CALL]), finish_reason="tool_calls"), "It is there.")
+        chat = agent.chat()
+        assert chat.run("Where?").tool_calls
+        result = Message("tool", "there", tool_call_id="c1")
+        chat.run([result])
+        called = {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{k: CALL[k] for k in ("id", "type", "function")}],
+        }
+        assert sent(server, 2) == [user("Where?"), called, result.to_dict()]
+        assert chat.messages[-1] == assistant("It is there.")
+
+
+class TestCancelled:
+    """The part of an answer that came is kept, marked, and the mark is never sent."""
+
+    def test_leaving_the_loop_keeps_the_part(self, server: LocalServer, agent: Agent) -> None:
+        """The next request has the part, without the mark."""
+        server.add(Answer("Half an", Stall()), "Whole.")
+        chat = agent.chat()
+        for _ in chat.run_stream("One?"):
+            break
+        assert chat.messages == [user("One?"), assistant("Half an", cancelled=True)]
+        chat.run("Go on.")
+        assert sent(server, 2) == [user("One?"), assistant("Half an"), user("Go on.")]
+
+    def test_a_stream_that_nobody_holds_counts_as_left(self, server: LocalServer, agent: Agent) -> None:
+        """The chat does not keep it alive, and what was handed out is known all the same."""
+        server.add(Answer("Half", Stall()))
+        chat = agent.chat()
+        stream = chat.run_stream("One?")
+        assert next(stream).text == "Half"
+        del stream
+        gc.collect()
+        assert chat.messages == [user("One?"), assistant("Half", cancelled=True)]
+        assert server.requests[0].left.wait(LIMIT_SECONDS)
+
+    def test_a_cancel_before_any_text_keeps_the_question(self, server: LocalServer, agent: Agent) -> None:
+        """It is in the list, but not sent again: servers refuse empty answers, and two questions in a row."""
+        server.add(Answer(Stall()), "Yes.")
+        chat = agent.chat(history=[user("a"), assistant("b")])
+        stream = chat.run_stream("One?")
+        assert server.wait_for_request().stalled.wait(LIMIT_SECONDS)
+        stream.cancel()
+        assert chat.messages[2:] == [user("One?"), assistant("", cancelled=True)]
+        chat.run("Two?")
+        assert server.requests[-1].json["messages"] == [user("a"), assistant("b"), user("Two?")]
+
+    def test_results_of_tools_are_sent_again(self, server: LocalServer, agent: Agent) -> None:
+        """The API refuses a call without its result, so only questions of the user are left out."""
+        called = assistant(
+            "", tool_calls=[{"id": "c1", "type": "function", "function": {"name": "f", "arguments": ""}}]
+        )
+        result = {"role": "tool", "content": "42", "tool_call_id": "c1"}
+        chat = agent.chat(history=[user("a"), called, result, assistant("", cancelled=True)])
+        chat.run("b")
+        assert sent(server, 1) == [user("a"), called, result, user("b")]
+
+    def test_a_call_that_may_be_cut_is_not_kept(self, server: LocalServer, agent: Agent) -> None:
+        """The API refuses calls that nobody answers."""
+        server.add(Answer("Let me see.", chunk(tool_calls=[CALL]), Stall()))
+        chat = agent.chat()
+        stream = chat.run_stream("Where?")
+        assert stream.next()
+        assert stream.next()
+        stream.cancel()
+        assert stream.tool_calls
+        assert chat.messages[-1] == assistant("Let me see.", cancelled=True)
+
+
+class TestFailed:
+    """A failed turn leaves the history as it was."""
+
+    @pytest.mark.parametrize(
+        ("answer", "error"),
+        [
+            pytest.param(Answer("Half", Cut()), StreamError, id="in mid-stream"),
+            pytest.param(Answer.error(400, "no"), openai.BadRequestError, id="before it"),
+        ],
+    )
+    def test_a_failure_takes_the_question_out(
+        self, server: LocalServer, agent: Agent, answer: Answer, error: type[Exception]
+    ) -> None:
+        """The same question can be asked again."""
+        chat = agent.chat(system="s", history=[user("Well?"), assistant("b")])
+        before = list(chat.messages)
+        server.add(answer, "Fine.")
+        with pytest.raises(error):
+            chat.run("Well?")
+        assert chat.messages == before
+        assert chat.run("Well?").text == "Fine."
+        assert chat.messages == [*before, user("Well?"), assistant("Fine.")]
+
+    def test_wrong_arguments_change_nothing(self, agent: Agent) -> None:
+        """They raise at once, and no turn has begun."""
+        chat = agent.chat()
+        with pytest.raises(TypeError, match="not a parameter"):
+            chat.run_stream("Hi", temprature=1)
+        with pytest.raises(ValueError, match="empty"):
+            chat.run("")
+        assert chat.messages == []
+        assert chat.run("Hi").complete
+
+
+class TestOneAtATime:
+    """Two streams of one chat at a time are an error that says what to do."""
+
+    def test_a_second_stream_is_refused_while_the_first_runs(self, server: LocalServer, agent: Agent) -> None:
+        """Nothing is sent, and after a cancel the next turn goes."""
+        server.add(Answer("Half", Stall()), "Whole.")
+        chat = agent.chat()
+        first = chat.run_stream("One?")
+        assert first.next()
+        with pytest.raises(RuntimeError, match=r"read it to its end, or cancel\(\) it"):
+            chat.run_stream("Two?")
+        assert first.state is StreamState.STREAMING
+        first.cancel()
+        assert chat.run("Two?").text == "Whole."
+        assert len(server.requests) == 2
+
+    def test_of_many_threads_one_gets_the_turn(
+        self, server: LocalServer, agent: Agent, in_thread: Callable[[Callable[[], object]], threading.Thread]
+    ) -> None:
+        """Looking and starting are one step."""
+        server.default = Answer("x", Stall())
+        chat = agent.chat()
+        barrier = threading.Barrier(8)
+        streams: list[object] = []
+        refused: list[RuntimeError] = []
+
+        def turn() -> None:
+            barrier.wait(LIMIT_SECONDS)
+            try:
+                streams.append(chat.run_stream("Hi"))
+            except RuntimeError as error:
+                refused.append(error)
+
+        for thread in [in_thread(turn) for _ in range(8)]:
+            thread.join(LIMIT_SECONDS)
+        assert (len(streams), len(refused)) == (1, 7)
+
+
+class TestHistory:
+    """The list can be saved, given back, and changed between two turns."""
+
+    def test_it_goes_through_json_and_comes_back(self, server: LocalServer, agent: Agent) -> None:
+        """Marks survive, and the system text of the new chat takes the place of the saved one."""
+        server.add(Answer("Half", Stall()))
+        chat = agent.chat(system="Old.")
+        for _ in chat.run_stream("One?"):
+            break
+        saved = json.loads(json.dumps(chat.messages))
+        assert agent.chat(history=saved).messages == chat.messages
+        again = agent.chat(system="New.", history=saved)
+        assert again.messages == [{"role": "system", "content": "New."}, *chat.messages[1:]]
+        again.run("Two?")
+        assert sent(server, 2)[2] == assistant("Half")
+
+    def test_it_may_be_a_prompt(self, agent: Agent) -> None:
+        """Whatever a Prompt is made of, but a text."""
+        assert agent.chat(system="s", history=Prompt("a")).messages == [{"role": "system", "content": "s"}, user("a")]
+        with pytest.raises(TypeError, match="load it first if it is JSON"):
+            agent.chat(history="[]")  # type: ignore[arg-type] # the point of the test
+
+    @pytest.mark.parametrize(
+        ("arguments", "error"),
+        [
+            pytest.param({"system": ""}, ValueError, id="empty system"),
+            pytest.param({"system": 1}, TypeError, id="system of another type"),
+            pytest.param({"history": [{"content": "a"}]}, ValueError, id="no role"),
+            pytest.param({"history": 1}, TypeError, id="no list"),
+        ],
+    )
+    def test_wrong_arguments_are_refused(self, agent: Agent, arguments: dict[str, Any], error: type[Exception]) -> None:
+        """At once, not when the first turn is sent."""
+        with pytest.raises(error):
+            agent.chat(**arguments)
+
+    def test_it_may_be_changed_between_two_turns(self, server: LocalServer, agent: Agent) -> None:
+        """To forget what is long past."""
+        chat = agent.chat()
+        chat.run("One?")
+        del chat.messages[:]
+        chat.run("Two?")
+        assert sent(server, 2) == [user("Two?")]
+        assert repr(chat) == "<Chat with Agent('test', model='test-model'), 2 messages>"

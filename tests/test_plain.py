@@ -1,0 +1,65 @@
+"""Markdown without its marks."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blades._pieces import Lines
+from blades._plain import Plain
+
+
+class Given:
+    """A cutter whose pieces are given: what is fed, between broken bars."""
+
+    def feed(self, text: str) -> list[str]:
+        """See `Cutter`."""
+        return text.split("¦")
+
+    def end(self) -> list[str]:
+        """See `Cutter`."""
+        return ["**end**"]
+
+
+@pytest.mark.parametrize(
+    ("marked", "plain"),
+    [
+        pytest.param("# Head *it*\n", "Head it\n", id="heading"),
+        pytest.param("> > said\n", "said\n", id="quote"),
+        pytest.param("- a\n* b\n  + c\n- [x] d\n", "a\nb\nc\nd\n", id="bullets"),
+        pytest.param("1. a\n", "1. a\n", id="numbers stay"),
+        pytest.param("**a** *b* ***c*** __d__ _e_ ~~f~~", "a b c d e f", id="emphasis"),
+        pytest.param("这是**重点**内容", "这是重点内容", id="emphasis without spaces"),
+        pytest.param("2 * 3 ** 4, 2*3, 2**3, snake_case", "2 * 3  4, 2*3, 2**3, snake_case", id="not emphasis"),
+        pytest.param("use `a*b` and ``c`d``", "use a*b and c`d", id="code"),
+        pytest.param("[a **b**](http://x/y_(z) 't') ![c](d) <https://e.f>", "a b c https://e.f", id="links"),
+        pytest.param(r"\*not\* it", "*not* it", id="escapes"),
+        pytest.param("a\n---\n***\n|---|:-:|\n", "a\n", id="rules"),
+        pytest.param("```python\n# x *y*\n```\n# z\n", "# x *y*\nz\n", id="fences"),
+        pytest.param("a\n  ¦- b ¦- c", "a\nb - c", id="a line goes on in the next piece"),
+    ],
+)
+def test_marks(marked: str, plain: str) -> None:
+    """What is to be said stays."""
+    assert "".join(Plain(Given()).feed(marked)) == plain
+
+
+def test_pieces_that_were_marks_alone_are_left_out() -> None:
+    """And so is white space alone; the last piece is stripped like the others."""
+    plain = Plain(Given())
+    assert list(plain.feed("a ¦\n¦---\n¦** ¦b")) == ["a ", "b"]
+    assert list(plain.end()) == ["end"]
+
+
+@given(st.text(alphabet="ab *_`[]()<>\\#->~|!\n"))
+def test_nothing_is_invented(text: str) -> None:
+    """What is left is a part of the text, in order."""
+    rest = iter(text)
+    assert all(character in rest for character in "".join(Plain(Given()).feed(text)))
+
+
+@given(st.text(alphabet="ab.,\n"))
+def test_text_without_marks_stays(text: str) -> None:
+    """Line by line, but for the white space alone."""
+    assert list(Plain(Lines()).feed(text + "\n")) == [line for line in text.split("\n") if line]
