@@ -201,10 +201,9 @@ class Assembly:
         except ValueError as error:
             if name == b"error":  # plain text
                 return data.decode("utf-8", "replace")
+            # Where the body ends with the connection, a killed server leaves part of an event.
             if self._decoder.unterminated and (data.startswith(b"{") or b"[DONE]".startswith(data)):
-                self._decoder.keep_stray(
-                    data
-                )  # a killed server looks like this where the body ends with the connection
+                self._decoder.keep_stray(data)
                 return None
             raise self._protocol_error("JSON in every event", shown(data)) from error
 
@@ -230,25 +229,29 @@ class Assembly:
 
     def _unusual_chunk(self, choice: Json, usage: Usage | None, event: Json, odd: bool) -> Chunk | None:  # noqa: FBT001
         delta = choice.get("delta")
+        if type(delta) is not dict:
+            delta = {}
         text, reasoning, refusal, sent_calls = parts_of(delta)
-        if "message" in choice and not (text or reasoning or refusal or sent_calls or self._has_content()):
+        message = choice.get("message")
+        if type(message) is dict and not (text or reasoning or refusal or sent_calls or self._has_content()):
             # A whole message instead of deltas. One that repeats them at the end is not counted twice.
-            text, reasoning, refusal, sent_calls = parts_of(choice["message"])
+            text, reasoning, refusal, sent_calls = parts_of(message)
         text = self._text.add(text, odd) if text else ""
         reasoning = self._reasoning.add(reasoning, odd) if reasoning else ""
         refusal = self._refusal.add(refusal, odd) if refusal else ""
         calls = self._calls.add(sent_calls, odd) if sent_calls else ()
-        finish_reason = self._finish(choice, event)
-        annotations = isinstance(delta, dict) and delta.get("annotations")
-        if text or reasoning or refusal or calls or finish_reason or annotations:
-            return Chunk(text, reasoning, calls, finish_reason, usage, event)
-        return None
+        finish_reason = choice.get("finish_reason")
+        if finish_reason:
+            finish_reason = self._finish(finish_reason, choice, event)
+        if not (text or reasoning or refusal or calls or finish_reason or delta.get("annotations")):
+            return None
+        return Chunk(text, reasoning, calls, finish_reason, usage, event)
 
     def _has_content(self) -> bool:
         return bool(self._text or self._reasoning or self._refusal or self._calls)
 
-    def _finish(self, choice: Json, event: Json) -> str | None:
-        reason = string(choice.get("finish_reason"))
+    def _finish(self, sent: object, choice: Json, event: Json) -> str | None:
+        reason = string(sent)
         if reason == "error":
             self._failure = self._failure or server_error(choice.get("error") or "finish reason 'error'", event)
         if reason in (None, "null", "error"):

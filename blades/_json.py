@@ -96,10 +96,8 @@ def first_choice(choices: object) -> Json | None:
     return None
 
 
-def parts_of(delta: object) -> tuple[str, str, str, list[Any]]:
+def parts_of(delta: Json) -> tuple[str, str, str, list[Any]]:
     """Return text, reasoning, refusal and parts of tool calls that are in a delta, or in a whole message."""
-    if type(delta) is not dict:
-        return "", "", "", []
     text = delta.get("content")
     # DeepSeek and vLLM say reasoning_content, OpenRouter and Groq say reasoning; some proxies send both.
     reasoning = delta.get("reasoning_content") or delta.get("reasoning")
