@@ -10,7 +10,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Self, final
 
 from blades import _check as check
-from blades._cancel import Event, Scope, watcher
+from blades._cancel import Event, Scope
 from blades._config import find_endpoint
 from blades._errors import ConfigError
 from blades._prompt import as_prompt
@@ -142,8 +142,7 @@ class Agent:
 
             context.run(start_span, self.name, body, home.base_url, scope, stream._assembly)  # noqa: SLF001 - see there
         if not scope.cancelled():
-            if cancel is not None:
-                watcher.add(scope)
+            scope.watch()
             arguments = (_open, home, body, scope, home.left_by_this_thread())
             threading.Thread(target=context.run, args=arguments, name="blades-open", daemon=True).start()
         return stream

@@ -26,6 +26,7 @@ import threading
 import time
 from contextlib import suppress
 from enum import Enum
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol, final
 
@@ -100,6 +101,8 @@ class CancelEvent(threading.Event):
 
     def __init__(self, cancel: Callable[[], None]) -> None:
         super().__init__()
+        # Event's own lock is not re-entrant: a signal handler that cancels could find its own thread inside set().
+        self._cond = threading.Condition(threading.RLock())
         self._cancel = cancel
 
     def set(self) -> None:
@@ -118,7 +121,7 @@ class Scope:
         self.first_content_at: float | None = None  # on the clock of time.monotonic, as the next
         self.ended_at: float | None = None
         self.request_id: str | None = None
-        self.on_end: Callable[[], None] | None = None  # told once; of a cancel in a thread of its own, see `dispose`
+        self.on_end: Callable[[], None] | None = None  # told once, see `_tell`
         self.foreign_event = event
         self.event: Event = CancelEvent(self.cancel) if event is None else event
         self.inbox: SimpleQueue[bytes | Exception | None] = SimpleQueue()  # what the consumer waits for; None wakes it
@@ -127,35 +130,56 @@ class Scope:
         self.response: Response | None = None
         self.failure: Exception | None = None  # why there is no response, or no more of it
         self.deadline: float | None = None  # of the read under way, on the clock of time.monotonic
+        self.tail = b""  # the last bytes that came on the connection
         self.shared = False  # the connection carries other streams as well (HTTP/2): never to be shut down
         self._socket: socket.socket | None = None
-        self._handshake: tuple[int, int] | None = None  # descriptor and inode, while no Python object has it
+        self._handshake: socket.socket | None = None  # a duplicate, while the TLS layer has the original
+        self._told = False  # a cancel was carried out to its end
         self._lock = threading.RLock()
         self._process = os.getpid()
+        self._watcher = watcher if type(event) is threading.Event else other_watcher
+
+    def watch(self) -> None:
+        """Have the foreign event looked at, if there is one, until the request ends."""
+        if self.foreign_event is not None:
+            self._watcher.add(self)
 
     def move(self, state: StreamState) -> bool:
         """Go to a state; False if the table has no such step, which means that somebody else was first."""
         with self._lock:
-            if state not in _NEXT[self.state]:
+            was = self.state
+            live = state not in _ENDS
+            # Looking into the table runs Python code, where a signal handler may cancel; the rest of this does not.
+            if state not in _NEXT[was] or self.state is not was:
                 return False
-            was, self.state = self.state, state
-            self.live = state not in _ENDS
-            if not self.live:
+            self.state, self.live = state, live
+            if not live:
                 self.ended_at = time.monotonic()
-        logger.debug("stream %x: %s -> %s, request id %s", id(self), was.value, state.value, self.request_id)
-        if not self.live:
-            watcher.discard(self)
-            if self.on_end is not None:
-                in_background(self.on_end) if state is StreamState.CANCELLED else self.on_end()
+        if not live:
+            self._watcher.discard(self)
+        if self.on_end is not None or logger.isEnabledFor(logging.DEBUG):
+            tell = partial(self._tell, was, state)
+            in_background(tell) if state is StreamState.CANCELLED else tell()
         return True
 
+    def _tell(self, was: StreamState, state: StreamState) -> None:
+        """Tell others of a step: of a cancel in a thread of its own, for the interrupted one may have their locks."""
+        logger.debug("stream %x: %s -> %s, request id %s", id(self), was.value, state.value, self.request_id)
+        if state in _ENDS and self.on_end is not None:
+            self.on_end()
+
     def cancel(self) -> None:
-        """End the request now: wake the consumer, tell the server. Idempotent, never raises."""
-        if self.move(StreamState.CANCELLED):
+        """End the request now: wake the consumer, tell the server. Idempotent, never raises.
+
+        A cancel that was broken off by an exception (Ctrl-C in its midst) is carried out by the next one.
+        """
+        self.move(StreamState.CANCELLED)
+        if self.state is StreamState.CANCELLED and not self._told:
             self.interrupt()
             self.dispose()
             if isinstance(self.event, CancelEvent):
-                self.event.set()
+                threading.Event.set(self.event)
+            self._told = True
 
     def cancelled(self) -> bool:
         """Tell whether to stop; looks at the foreign event as well, so that nobody need wait for the watcher."""
@@ -173,10 +197,9 @@ class Scope:
         if self._process != os.getpid():
             return
         with self._lock:
-            if self._handshake is not None:
-                _shutdown_descriptor(*self._handshake)
-            elif self._socket is not None:
-                _shutdown(self._socket)
+            sock = self._handshake or self._socket
+            if sock is not None:
+                shutdown(sock)
         self.inbox.put(None)
         self.interruption.put(None)
 
@@ -231,23 +254,35 @@ class Scope:
         Raises:
             Interrupted: the request has ended already.
         """
+        self.let_go()
         if not self.shared:
-            self._socket, self._handshake = sock, None
+            self._socket = sock
         if self.cancelled():
             self.interrupt()
             raise Interrupted
 
     def hold_handshake(self) -> None:
-        """Note that the TLS layer is taking the held socket over: until it is done, no Python object has it."""
-        sock = self._socket
-        if sock is not None and sock.fileno() >= 0:
-            self._handshake = (sock.fileno(), os.fstat(sock.fileno()).st_ino)
+        """Note that the TLS layer is taking the held socket over: until it is done, only a duplicate can be shut down.
+
+        No Python object has the original then, and its number may be closed, and used again, at any moment.
+        """
+        with self._lock:
+            sock = self._socket
+            if sock is not None:
+                try:
+                    self._handshake = socket.fromfd(sock.fileno(), sock.family, sock.type)
+                except OSError:  # no descriptor left: this handshake then ends by its own time limit
+                    self._socket = None
 
     def let_go(self, sock: socket.socket | None = None) -> None:
         """Forget the socket (only this one, if one is given) before its owner closes it or lends it out."""
         with self._lock:
-            if sock is None or sock is self._socket:
-                self._socket = self._handshake = None
+            if sock is not None and sock is not self._socket:
+                return
+            self._socket = None
+            if self._handshake is not None:
+                self._handshake.close()
+                self._handshake = None
 
 
 def is_set(event: Event) -> bool:
@@ -268,18 +303,10 @@ def in_background(function: Callable[[], None]) -> None:
             _thread.start_new_thread(function, ())
 
 
-def _shutdown(sock: socket.socket) -> None:
+def shutdown(sock: socket.socket) -> None:
+    """End both directions of a connection: whoever waits on it wakes up, and the other side is told."""
     with suppress(OSError):  # not connected any more, or closed: nothing left to interrupt
         socket.socket.shutdown(sock, socket.SHUT_RDWR)  # an SSLSocket's own shutdown would drop its TLS state
-
-
-def _shutdown_descriptor(descriptor: int, inode: int) -> None:
-    """Shut down a socket by number, if the number still means that socket: a duplicate pins what is compared."""
-    with suppress(OSError):
-        duplicate = socket.socket(fileno=os.dup(descriptor))
-        with duplicate:
-            if os.fstat(duplicate.fileno()).st_ino == inode:
-                duplicate.shutdown(socket.SHUT_RDWR)
 
 
 @final
@@ -289,7 +316,8 @@ class Watcher:
     def __init__(self, period_seconds: float = 0.015) -> None:
         self._period_seconds = period_seconds
         self._start_afresh()
-        os.register_at_fork(after_in_child=self._start_afresh)
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(after_in_child=self._start_afresh)
 
     def _start_afresh(self) -> None:
         self._scopes: set[Scope] = set()
@@ -297,12 +325,20 @@ class Watcher:
         self._lock = threading.RLock()
 
     def add(self, scope: Scope) -> None:
-        """Watch a scope's foreign event until it ends."""
+        """Watch a scope's foreign event until it ends.
+
+        Raises:
+            RuntimeError: the system has no more threads.
+        """
         with self._lock:
             self._scopes.add(scope)
             if not self._running:
                 self._running = True
-                threading.Thread(target=self._run, name="blades-watcher", daemon=True).start()
+                try:
+                    threading.Thread(target=self._run, name="blades-watcher", daemon=True).start()
+                except RuntimeError:
+                    self._running = False
+                    raise
 
     def discard(self, scope: Scope) -> None:
         """Stop watching. Without a lock (a set's discard is atomic), since this runs inside ``__del__`` too."""
@@ -320,3 +356,6 @@ class Watcher:
 
 
 watcher = Watcher()
+# Asking another kind of event may block, for instance when a process that shares it was killed inside it: the streams
+# with plain events must not wait for that.
+other_watcher = Watcher()

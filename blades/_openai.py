@@ -12,6 +12,9 @@ are the official client's. Two of its hooks are used, and one feature of its HTT
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -22,16 +25,16 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 import openai
 
 from blades._assembly import Head
-from blades._cancel import Interrupted, Scope, in_background
+from blades._cancel import Interrupted, Scope, in_background, shutdown
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator, Mapping
 
 CONNECT_TIMEOUT_SECONDS: Final = 5.0  # the official client's own; what follows is limited by the stream's limits
 IDLE_SECONDS: Final = 60.0  # a person answers a chat within that; the official client's 5 s would reconnect each time
 DRAIN_SECONDS: Final = 0.05
 PIECES_AHEAD: Final = 16
+LAST_CHUNK: Final = b"0\r\n\r\n"
 TIMER_SECONDS: Final = 0.001  # poll() counts in milliseconds
 
 _current: ContextVar[Scope | None] = ContextVar("blades_scope", default=None)
@@ -103,8 +106,9 @@ class Connector:
             self.client.close()
 
     def __del__(self) -> None:
-        with suppress(Exception):  # at interpreter exit anything may be gone already
-            self.close()
+        if not sys.is_finalizing():  # a daemon thread may have been stopped for ever with one of the client's locks
+            with suppress(Exception):
+                self.close()
 
 
 @final
@@ -156,8 +160,12 @@ class OpenResponse:
         return True
 
     def finish(self, *, wait: bool) -> None:
-        """Give the connection back after a whole answer: now if its end has come, else in the background."""
-        if wait and self.drain(TIMER_SECONDS):
+        """Give the connection back after a whole answer: now if its end has come, else in the background.
+
+        Not with a short time limit here, and then again in the background: the HTTP library closes a connection whose
+        reading failed, if only by a time limit.
+        """
+        if wait and self._scope.tail == LAST_CHUNK and self.drain(TIMER_SECONDS):
             return
         drained = self._connector.leave()
 
@@ -167,6 +175,8 @@ class OpenResponse:
             drained.set()
 
         in_background(drain_and_close)
+        if wait:
+            drained.wait(TIMER_SECONDS)
 
     def close(self) -> None:
         """Release the connection. Idempotent, never raises; the owner only, see `Scope.dispose`."""
@@ -186,6 +196,7 @@ class PumpedResponse:
         self.head = response.head
         self._response = response
         self._scope = scope
+        self._left = False
         self._wanted: SimpleQueue[bool] = SimpleQueue()  # one True for each piece that may be read ahead
         for _ in range(PIECES_AHEAD):
             self._wanted.put(True)
@@ -195,7 +206,7 @@ class PumpedResponse:
         inbox = self._scope.inbox
         if self._scope.deliver(self):
             piece: bytes | Exception = b"..."
-            while piece and self._wanted.get():
+            while piece and self._wanted.get() and not self._left:
                 try:
                     piece = self._response.read(None)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the consumer judges it
@@ -222,6 +233,7 @@ class PumpedResponse:
 
     def close(self) -> None:
         """Stop reading; takes effect when the next bytes come. Any thread may call this, it only sends a word."""
+        self._left = True
         self._wanted.put(False)
 
 
@@ -236,12 +248,13 @@ class _Tap:
     def __init__(self, stream: Any) -> None:
         self.socket: socket.socket = stream.get_extra_info("socket")
         self._scope: Scope | None = None
+        self._process = os.getpid()
         self._read, self._write, self._close = stream.read, stream.write, stream.close
         stream.read, stream.write, stream.close = self.read, self.write, self.close
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._scope = scope = _current.get()
-        if scope is not None:
+        if scope is not None and not scope.shared:
             scope.hold(self.socket)
         self._write(buffer, timeout)
 
@@ -251,11 +264,15 @@ class _Tap:
             remaining = max(deadline - time.monotonic(), TIMER_SECONDS)
             timeout = remaining if timeout is None else min(timeout, remaining)
         data: bytes = self._read(max_bytes, timeout)
+        if self._scope is not None:
+            self._scope.tail = data[-len(LAST_CHUNK) :]
         return data
 
     def close(self) -> None:
         if self._scope is not None:
             self._scope.let_go(self.socket)
+        if self._process == os.getpid():  # the caller's client may be closed while a thread reads: that one wakes up
+            shutdown(self.socket)
         self._close()
 
 
@@ -294,6 +311,8 @@ def _tracer(scope: Scope) -> Callable[[str, Mapping[str, Any]], None]:
         elif layer == "http2":
             scope.shared = True
             scope.let_go()
+            if step == "send_request_headers.started":  # later than here, an exception would break other streams
+                scope.check()
         elif step in ("connect_tcp.started", "send_request_headers.started"):
             scope.check()
         elif step == "start_tls.started":
@@ -313,6 +332,8 @@ def _tap(stream: Any, scope: Scope) -> None:
         scope.shared = True
         scope.let_go()
         return
+    if not isinstance(stream.get_extra_info("socket"), socket.socket):
+        return  # a network backend of the caller's own: it cannot be interrupted
     try:
         scope.hold(_Tap(stream).socket)
     except Interrupted:

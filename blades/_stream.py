@@ -65,7 +65,6 @@ class Stream:
         self._limits = limits
         self._require_finish = require_finish
         self._assembly = Assembly()
-        self._response: Response | None = None
         self._chunk: Chunk | None = None
         self._last_content = self._started = time.monotonic()
 
@@ -359,10 +358,10 @@ class Stream:
             if waiting_since is None:
                 waiting_since = time.monotonic()
             deadline, limit = self._deadline(waiting_since)
-            if self._response is None:
+            if scope.state is StreamState.OPENING or scope.response is None:
                 self._await_response(deadline, limit)
             else:
-                at_end = self._read(self._response, deadline, limit)
+                at_end = self._read(scope.response, deadline, limit)
         return False
 
     def _await_response(self, deadline: float | None, limit: str) -> None:
@@ -375,8 +374,7 @@ class Stream:
         if scope.failure is not None:
             raise scope.failure
         if scope.response is not None and scope.move(StreamState.STREAMING):
-            self._response = scope.response
-            self._assembly.head = self._response.head
+            self._assembly.head = scope.response.head
 
     def _read(self, response: Response, deadline: float | None, limit: str) -> bool:
         """Feed the assembly with the next bytes; True at the end of the answer."""
@@ -384,6 +382,8 @@ class Stream:
         try:
             data = response.read(deadline)
         except Exception as error:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError  # bytes may come for ever, and carry nothing
             if assembly.finished or not self._scope.live:
                 return True  # nothing that matters is missing
             if isinstance(error, TimeoutError):
@@ -434,7 +434,7 @@ class Stream:
 
     def _release(self) -> None:
         """Close the response, in the thread that was reading it."""
-        response, self._scope.response, self._response = self._scope.response, None, None
+        response, self._scope.response = self._scope.response, None
         if response is not None:
             response.close()
 
