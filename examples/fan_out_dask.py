@@ -1,0 +1,100 @@
+"""Ask each line of a file, on many processes or machines.
+
+Run: python examples/fan_out_dask.py prompts.txt > answers.jsonl (it needs dask: pip install distributed). Environment,
+here and on the workers: OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL, OPENAI_MODEL. Ctrl-C
+cancels what is running, on every worker, and keeps what is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, Future, LocalCluster, Status, as_completed, get_worker
+
+from blades import Agent, Reply
+from blades.testing import LocalServer
+
+
+class Unwanted:
+    """Set as soon as Dask no longer wants this task: it was cancelled, or its client or its scheduler is gone."""
+
+    def __init__(self) -> None:
+        self.worker = get_worker()
+        self.key = self.worker.get_current_task()
+
+    def is_set(self) -> bool:
+        """Look; the library does so every 15 ms."""
+        task = self.worker.state.tasks.get(self.key)
+        return task is None or task.state != "executing" or self.worker.status in {Status.closing, Status.closed}
+
+
+def ask(prompt: str, agent: Agent) -> Reply:
+    """Run on a worker: one thread for one answer, and one client for all threads of a process."""
+    reply = agent.run(prompt, cancel=Unwanted())
+    if not reply.complete:
+        raise RuntimeError("Dask took this task away")  # seen by nobody, unless it wants the answer after all
+    return reply
+
+
+def row(number: int, prompt: str, future: Future[Any]) -> dict[str, Any]:
+    """Tell how a prompt ended. If its answer was cut short each time, it keeps what came the last time."""
+    error = None if future.status == "finished" else future.exception()
+    reply: Reply = future.result() if error is None else getattr(error, "reply", None) or Reply()
+    ending = {"finish_reason": reply.finish_reason, "usage": reply.usage and reply.usage.raw}
+    failure = error and f"{type(error).__name__}: {error}"
+    return {"number": number, "prompt": prompt, "text": reply.text, **ending, "error": failure}
+
+
+def local_cluster(workers: int, threads: int) -> LocalCluster:
+    """Start processes that leave Ctrl-C to this one, and standard error to the progress bar."""
+    on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
+    options = {"threads_per_worker": threads, "dashboard_address": None, "silence_logs": logging.CRITICAL}
+    try:
+        return LocalCluster(n_workers=workers, **options)
+    finally:
+        signal.signal(signal.SIGINT, on_interrupt)
+
+
+def main() -> None:
+    """Ask, and write the answers as they come."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prompts", type=Path, help="a file with one prompt per line")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a running cluster, as tcp://10.0.0.1:8786")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of the local cluster")
+    parser.add_argument("--threads", type=int, default=16, help="answers at once in each of them")
+    parser.add_argument("--retries", type=int, default=2, help="how often Dask tries a failed prompt again")
+    options = parser.parse_args()
+    prompts = [line for line in options.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    with ExitStack() as stack:
+        server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer())
+        model = os.environ.get("OPENAI_MODEL", "deepseek-chat")
+        agent = Agent("fan-out", model=model, base_url=server and server.base_url, api_key=server and "local")
+        cluster = options.scheduler or stack.enter_context(local_cluster(options.workers, options.threads))
+        client = stack.enter_context(Client(cluster))  # leaving it gives its tasks up; so does the end of this process
+        there = client.scatter(agent, broadcast=True)  # pickled once; each process has one agent, hence one client
+        futures = client.map(ask, prompts, agent=there, retries=options.retries, pure=False)
+        numbers = {future.key: number for number, future in enumerate(futures)}
+        failed = 0
+        for done, future in enumerate(as_completed(futures), 1):
+            answer = row(numbers[future.key], prompts[numbers[future.key]], future)
+            future.release()  # the cluster may forget it
+            print(json.dumps(answer, ensure_ascii=False), flush=True)
+            failed += answer["error"] is not None
+            bar = "#" * (40 * done // len(prompts))
+            print(f"\r[{bar:40}] {done}/{len(prompts)}, {failed} failed", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\ncancelled")
