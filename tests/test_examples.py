@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 import pytest
 
@@ -15,6 +19,7 @@ from blades.testing import Answer, LocalServer, Stall
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+Popen: TypeAlias = "subprocess.Popen[str]"
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LIMIT_SECONDS = 60.0  # most of it is importing the official client
 
@@ -31,12 +36,14 @@ def environment(server: LocalServer) -> dict[str, str]:
     }
 
 
-def run(name: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run(
+    name: str, environment: dict[str, str], *arguments: str | Path, typed: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run an example without a terminal."""
     return subprocess.run(
-        [sys.executable, EXAMPLES / name],
+        [sys.executable, EXAMPLES / name, *arguments],
         env=environment,
-        stdin=subprocess.DEVNULL,
+        input=typed,
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -95,3 +102,234 @@ def test_enter_cancels_run_stream(server: LocalServer, environment: dict[str, st
     assert shown + rest == "half an answer\n[cancelled, 14 characters, usage None]\n"
     assert server.requests[0].left.wait(LIMIT_SECONDS)
     assert example.returncode == 0
+
+
+@contextmanager
+def started(name: str, environment: dict[str, str], *arguments: str | Path, stdin: int) -> Iterator[Popen]:
+    """Start an example at a terminal, with what it prints in pipes."""
+    with subprocess.Popen(
+        [sys.executable, EXAMPLES / name, *arguments],
+        env=environment,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    ) as example:
+        try:
+            yield example
+        finally:
+            example.kill()
+
+
+def read(pipe: IO[str] | None, end: str) -> str:
+    """Read until the text ends so."""
+    assert pipe is not None
+    text = ""
+    while not text.endswith(end):
+        character = pipe.read(1)
+        assert character, f"the pipe ended with {text!r}"
+        text += character
+    return text
+
+
+def asked(server: LocalServer, number: int) -> list[tuple[str, str]]:
+    """Return the roles and contents of a request's messages."""
+    messages = server.wait_for_request(number).json["messages"]
+    return [(message["role"], message["content"]) for message in messages]
+
+
+class TestChatbot:
+    """A conversation that goes on, whatever becomes of an answer."""
+
+    def test_it_knows_what_was_said(self, server: LocalServer, environment: dict[str, str], tmp_path: Path) -> None:
+        """Within a run, and in the next one; a failure is told, and takes its question out."""
+        server.add("One.", Answer.error(400, "not so"), "Two.", "Three.")
+        file = tmp_path / "history.json"
+        done = run("chatbot.py", environment, file, typed="a\n\nb\nc\n")
+        assert done.stdout == "One.\n[stop]\n\n[BadRequestError: Error code: 400 - not so]\nTwo.\n[stop]\n"
+        assert asked(server, 3) == [("user", "a"), ("assistant", "One."), ("user", "c")]
+        assert run("chatbot.py", environment, file, typed="d").returncode == 0
+        assert asked(server, 4) == [*asked(server, 3), ("assistant", "Two."), ("user", "d")]
+
+    @pytest.mark.parametrize("way", ["enter", "ctrl-c", "another question"])
+    def test_an_answer_is_cancelled_and_the_chat_goes_on(
+        self, server: LocalServer, environment: dict[str, str], terminal: tuple[int, int], way: str
+    ) -> None:
+        """The model is told the part that came; at the end, Ctrl-C at the prompt leaves."""
+        person, program = terminal
+        server.add(Answer("half an ", "answer", Stall()), "Whole.")
+        with started("chatbot.py", environment, stdin=program) as example:
+            read(example.stderr, "> ")
+            os.write(person, b"a\n")
+            assert read(example.stdout, "answer") == "half an answer"
+            if way == "ctrl-c":
+                example.send_signal(signal.SIGINT)
+            else:
+                os.write(person, b"\n" if way == "enter" else b"b\n")
+            assert read(example.stdout, "]\n") == "\n[cancelled]\n"
+            read(example.stderr, "> ")
+            assert server.requests[0].left.wait(LIMIT_SECONDS)
+            if way != "another question":
+                os.write(person, b"b\n")
+            assert read(example.stdout, "]\n") == "Whole.\n[stop]\n"
+            read(example.stderr, "> ")
+            example.send_signal(signal.SIGINT)
+            _, errors = example.communicate(timeout=LIMIT_SECONDS)
+        assert asked(server, 2) == [("user", "a"), ("assistant", "half an answer"), ("user", "b")]
+        assert (example.returncode, errors) == (0, "")
+
+
+class TestCompleteCode:
+    """Code at a cursor, up to the first blank line."""
+
+    @pytest.mark.parametrize("cursor", ["line", "mark"])
+    def test_it_stops_at_the_first_blank_line(
+        self, server: LocalServer, environment: dict[str, str], tmp_path: Path, cursor: str
+    ) -> None:
+        """By leaving the loop, which ends the stream; a fence is left out."""
+        server.add(Answer("```py", "thon\n    a\n", "    b\n", "\n", Stall(), "c\n"))
+        file = tmp_path / "code.py"
+        file.write_text("def f():\n" + ("<CURSOR>" if cursor == "mark" else "") + "f()\n", encoding="utf-8")
+        done = run("complete_code.py", environment, f"{file}:1" if cursor == "line" else file)
+        assert (done.stdout, done.stderr) == ("    a\n    b\n", "[cancelled]\n")
+        assert asked(server, 1)[1] == ("user", f"{file}:\n\ndef f():\n<CURSOR>f()\n")
+        assert server.requests[0].left.wait(LIMIT_SECONDS)
+
+    def test_the_fence_at_the_end_ends_it_too(
+        self, server: LocalServer, environment: dict[str, str], tmp_path: Path
+    ) -> None:
+        """What follows is talk."""
+        server.add("```\nx = 1\n```\nThis sets x.")
+        file = tmp_path / "code.py"
+        file.write_text("# one\n", encoding="utf-8")
+        assert run("complete_code.py", environment, f"{file}:1").stdout == "x = 1\n"
+
+
+class TestTranslate:
+    """Standard input, line by line."""
+
+    def test_each_line_is_translated_as_it_arrives(self, server: LocalServer, environment: dict[str, str]) -> None:
+        """Before the next one is there; empty lines stay, and the line before is known."""
+        server.add("Bonjour.", "Au revoir.")
+        with started("translate.py", environment, "French", stdin=subprocess.PIPE) as example:
+            assert example.stdin is not None
+            example.stdin.write("Hello.\n")
+            example.stdin.flush()
+            assert read(example.stdout, "\n") == "Bonjour.\n"
+            output, errors = example.communicate("\nBye.\n", timeout=LIMIT_SECONDS)
+        assert (output, errors) == ("\nAu revoir.\n", "")
+        assert "French" in asked(server, 2)[0][1]
+        assert asked(server, 2)[1:] == [("user", "Hello."), ("assistant", "Bonjour."), ("user", "Bye.")]
+
+    def test_ctrl_c_stops_it(self, server: LocalServer, environment: dict[str, str]) -> None:
+        """In the middle of a line, with what came of it."""
+        server.add(Answer("Bon", Stall()))
+        with started("translate.py", environment, stdin=subprocess.PIPE) as example:
+            assert example.stdin is not None
+            example.stdin.write("Hello.\nBye.\n")
+            example.stdin.flush()
+            assert read(example.stdout, "Bon") == "Bon"
+            example.send_signal(signal.SIGINT)
+            assert example.communicate(timeout=LIMIT_SECONDS) == ("", "")
+        assert len(server.requests) == 1
+
+
+class TestSpeak:
+    """Sentences on their way to a voice."""
+
+    def test_without_an_engine_sentences_are_printed_with_their_times(
+        self, server: LocalServer, environment: dict[str, str], tmp_path: Path
+    ) -> None:
+        """Each as soon as it is certain, and without marks."""
+        server.add(Answer("**It is** blue. ", "W", Stall()))
+        environment["PATH"] = str(tmp_path)
+        with started("speak.py", environment, "Why?", stdin=subprocess.DEVNULL) as example:
+            assert re.fullmatch(r" *\d+\.\d\d s  It is blue\.\n", read(example.stdout, "\n"))
+            server.release()
+            output, errors = example.communicate(timeout=LIMIT_SECONDS)
+        assert output.endswith(" s  W\n")
+        assert errors == "[finished]\n"
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="the engine is a shell script")
+    def test_an_engine_is_given_sentence_by_sentence(
+        self, server: LocalServer, environment: dict[str, str], tmp_path: Path
+    ) -> None:
+        """On its standard input, with the language."""
+        server.add("你好。再见。")
+        engine = tmp_path / "espeak-ng"
+        engine.write_text(f'#!/bin/sh\necho "$@ [$(cat)]" >> {tmp_path}/said\n', encoding="utf-8")
+        engine.chmod(0o755)
+        environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+        assert run("speak.py", environment, "嗨", "zh").returncode == 0
+        assert (tmp_path / "said").read_text(encoding="utf-8") == "-v zh --stdin [你好。]\n-v zh --stdin [再见。]\n"
+
+
+class TestManyPrompts:
+    """A file of prompts, a file of answers."""
+
+    def test_answers_are_json_lines(self, server: LocalServer, environment: dict[str, str], tmp_path: Path) -> None:
+        """A failure is told and counted, and asked again by the next run, which asks nothing else."""
+        server.default = lambda request: (
+            Answer.error(400, "not so") if "b" in request.json["messages"][0]["content"] else "Ä: yes"
+        )
+        prompts, answers = tmp_path / "prompts.txt", tmp_path / "answers.jsonl"
+        prompts.write_text("a\n\nb\nc\n", encoding="utf-8")
+        done = run("many_prompts.py", environment, prompts, answers, "2")
+        assert done.returncode == 1
+        assert "line 3: BadRequestError" in done.stderr
+        assert done.stderr.endswith("\n3 done, 1 failed\n")
+        server.default = "Now."
+        assert run("many_prompts.py", environment, prompts, answers).returncode == 0
+        rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+        assert sorted((row["number"], row["prompt"], row["text"]) for row in rows) == [
+            (1, "a", "Ä: yes"),
+            (3, "b", "Now."),
+            (4, "c", "Ä: yes"),
+        ]
+        assert len(server.requests) == 4
+
+    def test_ctrl_c_keeps_what_is_done(self, server: LocalServer, environment: dict[str, str], tmp_path: Path) -> None:
+        """The answers under way are cancelled, and no further prompt is sent."""
+        server.add("Done.")
+        server.default = Answer("half", Stall())
+        prompts, answers = tmp_path / "prompts.txt", tmp_path / "answers.jsonl"
+        prompts.write_text("a\n" * 20, encoding="utf-8")
+        with started("many_prompts.py", environment, prompts, answers, "2", stdin=subprocess.DEVNULL) as example:
+            assert read(example.stderr, "of 20") == "\n1 of 20"
+            assert server.wait_for_request(3).stalled.wait(LIMIT_SECONDS)
+            example.send_signal(signal.SIGINT)
+            output, errors = example.communicate(timeout=LIMIT_SECONDS)
+        assert (example.returncode, output, errors) == (130, "", "")
+        assert [json.loads(line)["text"] for line in answers.read_text(encoding="utf-8").splitlines()] == ["Done."]
+        assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "typed"),
+    [
+        ("chatbot.py", [], "Hello\n"),
+        ("complete_code.py", ["prompts.txt:1"], ""),
+        ("translate.py", [], "Hello\n"),
+        ("speak.py", [], ""),
+        ("many_prompts.py", ["prompts.txt", "answers.jsonl"], ""),
+    ],
+)
+def test_without_a_key_a_local_server_answers(
+    environment: dict[str, str], name: str, arguments: list[str], typed: str
+) -> None:
+    """So that each can be tried at once."""
+    del environment["OPENAI_API_KEY"]
+    Path("prompts.txt").write_text("Hello\n", encoding="utf-8")
+    done = run(name, environment, *arguments, typed=typed)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or Path("answers.jsonl").read_text(encoding="utf-8")
+
+
+SHORT = sorted({path.name for path in EXAMPLES.glob("*.py")} - {"fan_out_dask.py"})
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_an_example_is_short(name: str) -> None:
+    """Read in a minute."""
+    assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) < 60

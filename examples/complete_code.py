@@ -1,0 +1,57 @@
+"""Fill in code at a cursor, up to the first blank line: leaving the loop ends the stream, and no more is paid for.
+
+Run: python examples/complete_code.py FILE:LINE (the cursor is at the end of that line), or FILE, with <CURSOR> in it.
+Environment: OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL, OPENAI_MODEL.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from blades import Agent, PromptTemplate
+from blades.testing import LocalServer
+
+CURSOR = "<CURSOR>"
+TEMPLATE = (
+    PromptTemplate()
+    .system("You complete code. Answer with what comes at {{cursor}}: code alone, without explanation.", cursor=CURSOR)
+    .user("{{path}}:\n\n{{before}}{{cursor}}{{after}}", cursor=CURSOR)
+)
+
+
+def around(place: str) -> tuple[str, str, str]:
+    """Return the path, and the text before and after the cursor."""
+    path, _, line = place.rpartition(":")
+    if not line.isdigit():
+        before, _, after = Path(place).read_text("utf-8").partition(CURSOR)
+        return place, before, after
+    lines = Path(path).read_text("utf-8").splitlines(keepends=True)
+    return path, "".join(lines[: int(line)]), "".join(lines[int(line) :])
+
+
+def main() -> None:
+    """Print the lines to be filled in."""
+    path, before, after = around(sys.argv[1])
+    with ExitStack() as stack:
+        server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer())
+        base_url, model = server and server.base_url, os.environ.get("OPENAI_MODEL", "deepseek-chat")
+        agent = stack.enter_context(
+            Agent("complete", model=model, base_url=base_url, api_key=server and "local", temperature=0)
+        )
+        stream = agent.run_stream(TEMPLATE.build(path=path, before=before, after=after))
+        written = False
+        for line in stream.lines():
+            fence = line.startswith("```")  # models fence code, whatever they are told
+            if written and (fence or not line.strip()):
+                break
+            if not fence:
+                print(line, flush=True)
+                written = True
+        print(f"[{stream.state.value}]", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
