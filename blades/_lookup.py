@@ -18,7 +18,8 @@ from typing import Final, TypeAlias, TypeGuard, final
 Scopes: TypeAlias = tuple[object, ...]  # the innermost first
 
 _ABSENT: Final = object()
-_COMMON: Final = (dict, list, str, int, float)  # spares the slower look at the abstract classes
+_SCALARS: Final = (str, int, float)  # these and the next spare the slower look at the abstract classes
+_COMMON: Final = (dict, list, *_SCALARS)
 _NOT_LISTS: Final = (str, bytes, bytearray, memoryview)  # although they are sequences
 _INDEX = re.compile(r"[0-9]{1,9}")
 
@@ -50,6 +51,8 @@ def look_up(value: object, name: str) -> object:
     """Return what a mapping has under a key, or a sequence at an index, else `_ABSENT`. Makes no defaults."""
     if type(value) is dict:
         return value.get(name, _ABSENT)
+    if isinstance(value, _SCALARS):
+        return _ABSENT
     if isinstance(value, ChainMap):  # if it were asked itself, a defaultdict in it would grow
         found = (look_up(inner, name) for inner in value.maps)
         return next((inner for inner in found if inner is not _ABSENT), _ABSENT)

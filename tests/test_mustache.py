@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from blades._mustache import Template
 
-LIMIT_SECONDS = 10.0  # what is unbounded takes hours
+LIMIT_SECONDS = 10.0  # what is unbounded takes hours; of this thread alone where a machine's load would tell
 
 
 def compiled(text: str, partials: Mapping[str, str]) -> tuple[Template, dict[str, Template]]:
@@ -471,10 +471,10 @@ def test_a_bomb_is_defused(text: str, data: dict[str, Any], partials: dict[str, 
     if text.startswith("{{#t}}"):
         data["t"] = data  # true, and nothing but names to be looked for in vain
     template, others = compiled(text, partials)
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(PromptError, match=r"given up|characters"):
         render(template, (data,), others)
-    assert time.perf_counter() - started < LIMIT_SECONDS
+    assert time.thread_time() - started < LIMIT_SECONDS
 
 
 def test_deep_nesting_is_refused_at_once() -> None:
@@ -494,21 +494,24 @@ def test_depth_up_to_the_limit_is_rendered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "count"),
+    "unit",
     [
-        pytest.param("line with {{name}} in it\n", 40_000, id="tags"),
-        pytest.param("{{#l}}{{x}}{{/l}}", 40_000, id="sections-on-one-line"),
-        pytest.param("{{!\n}}\n \t", 40_000, id="comments"),
-        pytest.param("literal text\n", 200_000, id="literals"),
-        pytest.param("{ { } }", 400_000, id="braces"),
+        pytest.param("line with {{name}} in it\n", id="tags"),
+        pytest.param("{{#l}}{{x}}{{/l}}", id="sections-on-one-line"),
+        pytest.param("{{!\n}}\n \t", id="comments"),
+        pytest.param("{ { } }\n" * 20, id="literals"),
     ],
 )
-def test_a_huge_template_compiles_in_linear_time(unit: str, count: int) -> None:
-    """A quadratic way takes minutes."""
-    started = time.perf_counter()
-    compile_template(unit * count, "text", (), is_partial=True)
-    compile_template(unit * count, "text", ())
-    assert time.perf_counter() - started < 3 * LIMIT_SECONDS
+def test_a_huge_template_compiles_in_linear_time(unit: str) -> None:
+    """32 times the text takes about 32 times as long; if each tag copied the rest, several hundred times."""
+
+    def seconds(count: int) -> float:
+        started = time.thread_time()
+        compile_template(unit * count, "text", (), is_partial=True)
+        return time.thread_time() - started
+
+    small = min(seconds(500) for _ in range(5))
+    assert seconds(16_000) < 100 * small
 
 
 def test_many_items_are_rendered() -> None:
