@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blades import PromptError
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
     from blades._mustache import Template
 
+WAIT_SECONDS = 60.0
 LIMIT_SECONDS = 10.0  # what is unbounded takes hours; of this thread alone where a machine's load would tell
+
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 
 
 def compiled(text: str, partials: Mapping[str, str]) -> tuple[Template, dict[str, Template]]:
@@ -555,7 +559,7 @@ def test_threads_compile_and_render_alike() -> None:
     start = threading.Barrier(16)
 
     def work() -> None:
-        start.wait(LIMIT_SECONDS)
+        start.wait(WAIT_SECONDS)
         results.extend(outcome(text, {"l": list(range(50))}) for _ in range(20))
         results.append(refusal("\n\n{{#a}}"))
 
@@ -563,7 +567,7 @@ def test_threads_compile_and_render_alike() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(LIMIT_SECONDS)
+        thread.join(WAIT_SECONDS)
         assert not thread.is_alive()
     assert results.count(expected) == 16 * 20
     assert results.count("text, line 3: the section 'a' is never closed") == 16
@@ -574,6 +578,7 @@ PIECES = st.sampled_from([*SIGNS, "a", "b", "p", ".", "..", '"', "if", " ", "\n"
 SOUP = st.lists(PIECES | st.text(max_size=3), max_size=25).map("".join)
 
 
+@unhurried
 @given(SOUP)
 def test_any_text_compiles_or_raises_prompt_error(text: str) -> None:
     """And what compiles renders, with problems or without."""
@@ -584,14 +589,16 @@ def test_any_text_compiles_or_raises_prompt_error(text: str) -> None:
     render(template, ({"a": [1, {"b": 2}]},), others)
 
 
+@unhurried
 @given(st.text())
 def test_text_without_tags_comes_back(text: str) -> None:
     """Character by character, as a message and as a partial."""
-    assume("{{" not in text)
+    text = re.sub(r"{+", "{", text)
     assert written(text) == text
     assert written("{{>p}}", {}, {"p": text}) == text
 
 
+@unhurried
 @given(st.text(), st.sampled_from(["{{v}}", "{{{v}}}", "{{#s}}{{v}}{{/s}}", "{{#v}}{{.}}{{/v}}", "{{>p}}", "  {{>p}}"]))
 def test_any_value_comes_out_exactly(value: str, text: str) -> None:
     """Through variables, sections and partials."""
@@ -604,18 +611,19 @@ def indented(text: str) -> str:
     return "".join(f"  {line}" for line in re.split(r"(?<=\n)", text) if line)
 
 
-LINES_OF_TAGS = st.lists(
-    st.sampled_from(["x", "{{v}}", "{{#t}}", "{{/t}}", "{{^f}}", "{{/f}}", "{{!c}}", " ", "\n", "\n", "\r\n"]),
-    max_size=20,
-).map("".join)
+LINES_OF_TAGS = st.recursive(
+    st.sampled_from(["x", "{{v}}", "{{!c}}", "{{! two\nlines }}", " ", "\n", "\r\n"]),
+    lambda inner: (
+        st.lists(inner, max_size=6).map("".join)
+        | inner.map("{{{{#t}}}}{}{{{{/t}}}}".format)
+        | inner.map("{{{{^f}}}}\n{}{{{{/f}}}}\n".format)
+    ),
+)
 
 
+@unhurried
 @given(LINES_OF_TAGS)
 def test_an_indented_partial_is_its_text_indented(text: str) -> None:
     """The specification's own wording: as if its lines had been written with the indentation before them."""
-    try:
-        compiled(text, {})
-    except PromptError:
-        assume(False)
     data = {"v": "1", "t": True, "f": False}
     assert written("  {{>p}}", data, {"p": text}) == written(indented(text), data)
