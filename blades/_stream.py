@@ -166,11 +166,11 @@ class Stream:
     def display(self) -> None:
         """Show the answer in a notebook as it arrives, as Markdown; a stream as a cell's last expression does the same.
 
-        The reasoning is folded above the text, and raw HTML in the model's text is shown, not obeyed. At the end comes
-        a small line: state, tokens, seconds to the first chunk, chunks a second. The stop button ends the stream and
-        leaves the partial answer, marked, and no traceback; the code after this call goes on (see `state`). Nothing is
-        returned, for a notebook would show it again; `text` and `reply` have the result. Outside a notebook this is
-        `print`.
+        The reasoning is folded above the text. HTML in the model's text is shown, not obeyed; an image is shown as a
+        link. At the end comes a small line: state, tokens, seconds to the first chunk, chunks a second. The stop button
+        ends the stream and leaves the partial answer, marked, and no traceback; the code after this call goes on (see
+        `state`). Nothing is returned, for a notebook would show it again; `text` and `reply` have the result. Outside a
+        notebook this is `print`.
 
         Raises:
             Exception: as `next`; what came until then stays on the page.
@@ -232,7 +232,9 @@ class Stream:
 
 
     def _ipython_display_(self) -> None:
-        self.display()
+        from blades._notebook import display_result  # noqa: PLC0415 - for people, who can wait for it
+
+        display_result(self)
 
     # Ending
 

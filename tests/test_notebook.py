@@ -1,0 +1,354 @@
+"""Showing a stream in a notebook: on a real kernel, with its real interrupt, over its real protocol."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ipykernel.kernelspec import write_kernel_spec
+from jupyter_client.manager import KernelManager
+
+from blades import Agent, StreamState
+from blades._notebook import CHARACTERS_A_SECOND, PERIOD_SECONDS, pause_after
+from blades.testing import Answer, Cut, LocalServer, Stall, chunk
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator
+
+NOTEBOOK = Path(__file__).parents[1] / "examples" / "notebook.ipynb"
+LIMIT_SECONDS = 120.0  # most of it is starting a kernel
+SOON_SECONDS = 5.0  # a wrong path takes 30
+
+
+@dataclass
+class Cell:
+    """What running a cell gave."""
+
+    status: str
+    error: str = ""
+    drawn: list[dict[str, Any]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    displays: set[str] = field(default_factory=set)
+    kinds: list[str] = field(default_factory=list)
+    printed: str = ""
+    result: str = ""
+    seconds_to_stop: float = 0.0
+
+    @property
+    def shown(self) -> str:
+        """What is on the page when the cell has ended."""
+        text = self.drawn[-1]["text/markdown"]
+        assert isinstance(text, str)
+        return text
+
+
+class Kernel:
+    """A kernel with a client, as a front end has them."""
+
+    def __init__(self, directory: Path) -> None:
+        write_kernel_spec(directory / "kernels" / "python3")
+        self.manager = KernelManager(kernel_name="python3")
+        self.manager.kernel_spec_manager.kernel_dirs = [str(directory / "kernels")]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
+        self.manager.start_kernel(
+            env={**environment, "IPYTHONDIR": str(directory)},
+            cwd=str(directory),
+            extra_arguments=["--InteractiveShell.xmode=Minimal"],  # else each failure takes IPython seconds to show
+        )
+        self.client = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=LIMIT_SECONDS)
+
+    def run(self, code: str, *, at: str | None = None, do: Callable[[], object] | None = None) -> Cell:
+        """Run a cell; when this text is on the page, do something, or else press the stop button."""
+        cell = Cell("")
+        done_at = 0.0
+
+        def see(message: dict[str, Any]) -> None:
+            nonlocal at, done_at
+            kind, content = message["msg_type"], message["content"]
+            if kind in {"display_data", "update_display_data"}:
+                cell.drawn.append(content["data"])
+                cell.times.append(message["header"]["date"].timestamp())
+                cell.displays.add(content["transient"]["display_id"])
+                cell.kinds.append(kind)
+                if at is not None and at in cell.shown:
+                    at, done_at = None, time.monotonic()
+                    (do or self.manager.interrupt_kernel)()
+            elif kind == "stream":
+                cell.printed += content["text"]
+            elif kind == "execute_result":
+                cell.result = content["data"]["text/plain"]
+            elif kind == "error":
+                cell.error += content["ename"]
+
+        reply = self.client.execute_interactive(code, timeout=LIMIT_SECONDS, output_hook=see)
+        cell.seconds_to_stop = time.monotonic() - done_at
+        cell.status = reply["content"]["status"]
+        assert at is None, "what was waited for was not shown"
+        return cell
+
+    def close(self) -> None:
+        """End the kernel."""
+        self.client.stop_channels()
+        self.manager.shutdown_kernel()
+        self.manager.cleanup_resources()
+
+
+@pytest.fixture(scope="module")
+def running_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """One kernel for all tests: it takes seconds to start."""
+    kernel = Kernel(tmp_path_factory.mktemp("kernel"))
+    yield kernel
+    kernel.close()
+
+
+@pytest.fixture
+def kernel(running_kernel: Kernel, server: LocalServer) -> Kernel:
+    """A kernel with an agent that talks to `server`."""
+    made = f"from blades import Agent\nagent = Agent('test', model='any', base_url={server.base_url!r}, api_key='any')"
+    assert running_kernel.run(made).status == "ok"
+    return running_kernel
+
+
+class TestShowing:
+    """A stream is drawn while it comes, on one display."""
+
+    def test_the_last_expression_of_a_cell_is_drawn_live(self, kernel: Kernel, server: LocalServer) -> None:
+        """In a running event loop, as every cell has one; nothing else is put out."""
+        server.add(Answer("# One\n\n", "two ", Stall(), "three"))
+        code = "import asyncio; asyncio.get_running_loop()\nagent.run_stream('go')"
+        cell = kernel.run(code, at="# One\n\ntwo ", do=server.release)
+        assert (cell.status, cell.error, cell.printed, cell.result) == ("ok", "", "", "")
+        assert len(cell.displays) == 1
+        assert cell.kinds[0] == "display_data"
+        assert set(cell.kinds[1:]) == {"update_display_data"}
+        text, _, line = cell.shown.rpartition("\n\n")
+        assert text == "# One\n\ntwo three"
+        assert re.fullmatch(
+            r"<small><b>finished</b> · 4 tokens · first chunk after [\d.]+ s · [\d,]+ chunks/s</small>", line
+        )
+        assert cell.drawn[-1]["text/plain"].startswith("# One\n\ntwo three\n\n[finished · 4 tokens · ")
+
+    def test_display_is_the_same_and_returns_nothing(self, kernel: Kernel, server: LocalServer) -> None:
+        """A result at the end of a cell would be shown a second time."""
+        server.add("one two")
+        cell = kernel.run("stream = agent.run_stream('go')\nstream.display()")
+        assert (cell.status, cell.result) == ("ok", "")
+        assert cell.shown.startswith("one two\n\n<small><b>finished</b> · ")
+        assert kernel.run("stream.reply().text, stream.reply().complete").result == "('one two', True)"
+
+    def test_a_stream_that_has_ended_can_be_shown_again(self, kernel: Kernel, server: LocalServer) -> None:
+        """Read by whatever loop."""
+        server.add("one two")
+        cell = kernel.run("stream = agent.run_stream('go')\nfor chunk in stream: pass\nstream")
+        assert cell.kinds == ["display_data"]
+        assert cell.shown.startswith("one two\n\n<small><b>finished</b> · ")
+
+    def test_reasoning_is_folded_above_the_text(self, kernel: Kernel, server: LocalServer) -> None:
+        """It is shown as soon as it comes, and can do nothing to the page."""
+        server.add(
+            Answer(chunk(reasoning_content="Hm </details>\n\n"), chunk(reasoning_content="<b>"), Stall(), "So <b>.")
+        )
+        folded = (
+            "<details><summary>Reasoning (18 characters)</summary>"
+            "<blockquote>Hm &#60;/details&#62;<br><br>&#60;b&#62;</blockquote></details>\n\n"
+        )
+        cell = kernel.run("agent.run_stream('go')", at=folded, do=server.release)
+        assert cell.shown.startswith(f"{folded}So &#60;b>.\n\n<small>")
+
+    def test_the_end_is_told_below_code_that_was_not_closed(self, kernel: Kernel, server: LocalServer) -> None:
+        """And why it is the end, if that is not the usual one."""
+        server.add(Answer("```python\nx = 1", finish_reason="length"))
+        assert "```python\nx = 1\n```\n\n<small><b>finished (length)</b>" in kernel.run("agent.run_stream('go')").shown
+
+    def test_a_refusal_is_shown(self, kernel: Kernel, server: LocalServer) -> None:
+        """Where there is no text."""
+        server.add(Answer(chunk(refusal="I will not.")))
+        assert kernel.run("agent.run_stream('go')").shown.startswith("I will not.\n\n<small>")
+
+    def test_it_is_drawn_some_15_times_a_second(self, kernel: Kernel, server: LocalServer) -> None:
+        """However many chunks come; the last state is drawn always."""
+        words = [f"word{number} " for number in range(300)]
+        server.add(Answer(*(step for word in words for step in (word, 0.003))))
+        cell = kernel.run("agent.run_stream('go')")
+        seconds = cell.times[-1] - cell.times[0]
+        assert 3 <= len(cell.drawn) <= seconds / PERIOD_SECONDS + 3
+        assert cell.shown.startswith("".join(words))
+
+    @pytest.mark.parametrize(
+        ("markdown", "cost_seconds", "pause_seconds"),
+        [
+            pytest.param("short", 0.001, PERIOD_SECONDS, id="short"),
+            pytest.param("short", 0.05, 0.5, id="slow-machine"),
+            pytest.param("x" * 10 * CHARACTERS_A_SECOND, 0.001, 10.0, id="long"),
+            pytest.param("$x$ " * 50, 0.001, 1.0, id="formulas"),
+        ],
+    )
+    def test_the_more_a_drawing_costs_the_fewer_there_are(
+        self, markdown: str, cost_seconds: float, pause_seconds: float
+    ) -> None:
+        """No more than a tenth of the processor: the kernel's, which is measured, and the browser's, which is not."""
+        assert pause_after(markdown, cost_seconds) == pytest.approx(pause_seconds, rel=0.01)
+
+
+class TestEnding:
+    """The stop button, and failures."""
+
+    @pytest.mark.parametrize("last", ["stream.display()", "stream"], ids=["display", "last-expression"])
+    def test_the_stop_button_cancels_and_the_partial_answer_stays(
+        self, kernel: Kernel, server: LocalServer, last: str
+    ) -> None:
+        """At once, without a traceback; the server sees the disconnect."""
+        server.add(Answer("half an ", "answer", Stall()))
+        cell = kernel.run(f"stream = agent.run_stream('go')\n{last}", at="half an answer")
+        assert cell.seconds_to_stop < SOON_SECONDS
+        assert (cell.status, cell.error, cell.result) == ("ok", "", "")
+        assert cell.shown.startswith("half an answer\n\n<small><b>cancelled</b> · first chunk after ")
+        assert server.requests[0].left.wait(SOON_SECONDS)
+        assert kernel.run("stream.state.value, stream.reply().complete").result == "('cancelled', False)"
+
+    def test_the_code_after_display_goes_on(self, kernel: Kernel, server: LocalServer) -> None:
+        """As after any stream that was cancelled."""
+        server.add(Answer("half", Stall()))
+        code = "stream = agent.run_stream('go')\nstream.display()\nprint(stream.state.value)"
+        assert kernel.run(code, at="half").printed == "cancelled\n"
+
+    def test_a_stream_cancelled_before_its_first_text_says_so(self, kernel: Kernel) -> None:
+        """One line, and nothing else."""
+        cell = kernel.run("stream = agent.run_stream('go')\nstream.cancel()\nstream")
+        assert [data["text/markdown"] for data in cell.drawn] == ["\n\n<small><b>cancelled</b></small>"]
+
+    @pytest.mark.parametrize("last", ["stream.display()", "stream"], ids=["display", "last-expression"])
+    def test_a_failure_is_raised_and_the_partial_answer_stays(
+        self, kernel: Kernel, server: LocalServer, last: str
+    ) -> None:
+        """Told once, and the cell counts as failed, so that the next ones are not run."""
+        server.add(Answer("half an ", "answer", Cut()))
+        cell = kernel.run(f"stream = agent.run_stream('go')\n{last}")
+        assert (cell.status, cell.error, cell.result) == ("error", "StreamInterrupted", "")
+        assert cell.shown.startswith("half an answer\n\n<small><b>failed: StreamInterrupted</b> · ")
+
+    def test_an_answer_that_never_starts_raises(self, kernel: Kernel, server: LocalServer) -> None:
+        """With the official client's exception."""
+        server.add(Answer.error(401, "no"))
+        cell = kernel.run("agent.run_stream('go')")
+        assert (cell.status, cell.error) == ("error", "AuthenticationError")
+        assert "failed: AuthenticationError" in cell.shown
+
+    def test_a_stream_that_another_thread_reads_is_left_alone(self, kernel: Kernel, server: LocalServer) -> None:
+        """The cell fails, the other reader gets its answer."""
+        server.add(Answer("half ", Stall(), "whole"))
+        cell = kernel.run(
+            "import threading\n"
+            "stream, first = agent.run_stream('go'), threading.Event()\n"
+            "reader = threading.Thread(target=lambda: [first.set() for chunk in stream])\n"
+            "reader.start()\n"
+            "assert first.wait(30)\n"
+            "stream"
+        )
+        assert (cell.status, cell.error) == ("error", "RuntimeError")
+        server.release()
+        assert kernel.run("reader.join(30); stream.state.value, stream.text").result == "('finished', 'half whole')"
+
+
+class TestElsewhere:
+    """Where there is no notebook, display() is print()."""
+
+    def test_without_ipython_it_prints(
+        self, server: LocalServer, agent: Agent, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """IPython need not be installed."""
+        monkeypatch.delitem(sys.modules, "IPython", raising=False)
+        server.add("one two")
+        stream = agent.run_stream("go")
+        stream.display()
+        assert capsys.readouterr().out == "one two"
+        assert stream.state is StreamState.FINISHED
+        assert "IPython" not in sys.modules
+
+    def test_a_failure_is_raised_without_ipython(
+        self, server: LocalServer, agent: Agent, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By the display method, too, if anybody else calls it."""
+        monkeypatch.delitem(sys.modules, "IPython", raising=False)
+        server.add(Answer("half", Cut()))
+        stream = agent.run_stream("go")
+        with pytest.raises(Exception, match="cut in the middle"):
+            stream._ipython_display_()
+
+    def test_plain_ipython_prints(self, server: LocalServer, tmp_path: Path) -> None:
+        """In a terminal there is no Markdown."""
+        server.add("one two")
+        made = f"Agent('test', model='any', base_url={server.base_url!r}, api_key='any')"
+        done = subprocess.run(
+            [sys.executable, "-m", "IPython", "-c", f"from blades import Agent\n{made}.run_stream('go')"],
+            env={**os.environ, "IPYTHONDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
+            check=True,
+        )
+        assert "one two" in done.stdout
+        assert "<Stream" not in done.stdout
+
+
+class TestFaults:
+    """What a front end could do to a drawing, without a kernel."""
+
+    def test_a_display_that_fails_ends_the_stream(
+        self,
+        server: LocalServer,
+        agent: Agent,
+        monkeypatch: pytest.MonkeyPatch,
+        in_thread: Callable[[Callable[[], object]], threading.Thread],
+    ) -> None:
+        """Nobody sees the rest, so the server need not write it."""
+
+        class Shell:
+            kernel = object()
+
+        def broken(*_: object, **__: object) -> None:
+            raise OSError("the front end is gone")
+
+        monkeypatch.setattr("blades._notebook._shell", Shell)
+        monkeypatch.setattr("IPython.display.display", broken)
+        server.add(Answer("half", Stall()))
+        stream = agent.run_stream("go")
+        with pytest.raises(OSError, match="front end"):
+            stream.display()
+        assert stream.state is StreamState.CANCELLED
+        assert server.requests[0].left.wait(SOON_SECONDS)
+
+
+class TestExample:
+    """examples/notebook.ipynb."""
+
+    def test_it_runs_from_top_to_bottom(self, running_kernel: Kernel) -> None:
+        """Without a key, on the local server; one answer finishes, one is cancelled."""
+        cells = [running_kernel.run("".join(cell["source"])) for cell in self.code()]
+        assert [cell.status for cell in cells] == ["ok", "ok", "ok"]
+        assert not cells[0].drawn
+        assert "<small><b>finished</b> · " in cells[1].shown
+        assert "<small><b>cancelled</b> · " in cells[2].shown
+        assert cells[2].printed.startswith("StreamState.CANCELLED False ")
+        running_kernel.run("server.close()")
+
+    def test_it_is_kept_without_its_results(self) -> None:
+        """So that a change of it can be read."""
+        assert [(cell["outputs"], cell["execution_count"]) for cell in self.code()] == [([], None)] * 3
+
+    @staticmethod
+    def code() -> list[dict[str, Any]]:
+        """Return the cells of code."""
+        notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+        return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
