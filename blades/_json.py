@@ -166,8 +166,8 @@ def error_in(event: Json, *, named: bool) -> StreamServerError | None:
     found = event.get("error") or event.get("error_message")  # the latter is DeepInfra's
     if not found:
         # An old vLLM says object, an Anthropic-like proxy type, several gateways only a code beside a message.
-        marked = "error" in (event.get("object"), event.get("type")) or (event.get("code") and "choices" not in event)
-        if not named and not (marked and string(event.get("message"))):
+        coded = event.get("code") and string(event.get("message")) and "choices" not in event
+        if not (named or coded or "error" in (event.get("object"), event.get("type"))):
             return None
         found = event
     return server_error(found, event)

@@ -344,6 +344,48 @@ ROWS: tuple[Case, ...] = (
     ),
     Case(
         row=6,
+        name="error-type-alone",
+        body=data({"type": "error"}),
+        error=StreamServerError,
+        message='{"type": "error"}',
+        type="error",
+    ),
+    Case(
+        row=6,
+        name="error-code-beside-a-message",
+        body=HELLO + data({"code": 1210, "message": "bad parameter"}),
+        error=StreamServerError,
+        message="bad parameter",
+        code="1210",
+        **_HELLO,
+    ),
+    Case(
+        row=6,
+        name="error-with-its-code-outside",
+        body=data({"code": 7, "error": {"message": "x", "type": 5}}),
+        error=StreamServerError,
+        message="x",
+        code="7",
+    ),
+    Case(
+        row=6,
+        name="error-code-that-is-none",
+        body=data({"error": "x", "code": True}),
+        error=StreamServerError,
+        message="x",
+    ),
+    Case(
+        row=6,
+        name="code-and-message-that-are-no-error",
+        body=chunk("Hel", event={"code": 200, "message": "ok"})
+        + data({"code": 200})
+        + data({"message": "queued"})
+        + chunk("lo")
+        + STOP,
+        **_FINISHED,
+    ),
+    Case(
+        row=6,
         name="error-that-is-none",
         body=chunk("Hel", event={"error": None}) + chunk("lo", event={"error": {}}) + STOP,
         **_FINISHED,
@@ -727,6 +769,14 @@ ROWS: tuple[Case, ...] = (
         finish_reason="stop",
     ),
     Case(
+        row=30,
+        name="whole-message-beside-an-empty-delta",
+        body=data({"choices": [{"delta": {"content": ""}, "message": {"content": "Hello"}}]}) + STOP,
+        texts=("Hello", ""),
+        finish_reason="stop",
+        **_ORIGIN,
+    ),
+    Case(
         row=31,
         name="tool-calls-interleaved",
         body=call({"name": "f", "arguments": ""}, index=0, id="a", type="function")
@@ -960,6 +1010,14 @@ ROWS: tuple[Case, ...] = (
         name="a-new-id-each",
         body=data({"id": "", "choices": []}) + HELLO + chunk(finish="stop", event={"id": "c2", "model": "m2"}),
         **_FINISHED,
+    ),
+    Case(
+        row=50,
+        name="model-before-id",
+        body=data({"model": "m", "choices": []}) + chunk("Hello", finish="stop", event={"model": "m2"}),
+        texts=("Hello",),
+        finish_reason="stop",
+        **_ORIGIN,
     ),
     Case(
         row=50,
