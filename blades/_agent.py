@@ -79,9 +79,9 @@ class Agent:
         require_finish: bool = True,
         **options: Any,
     ) -> None:
-        self.name = check.text("name", name)
-        self.model = check.text("model", model)
-        self.instructions = None if instructions is None else check.text("instructions", instructions)
+        self.name: str = check.text("name", name)
+        self.model: str = check.text("model", model)
+        self.instructions: str | None = None if instructions is None else check.text("instructions", instructions)
         self._base_url = None if base_url is None else check.text("base_url", base_url)
         self._api_key = None if api_key is None else check.text("api_key", api_key, secret=True)
         self._client = check.client(client, alone=base_url is None and api_key is None)

@@ -116,8 +116,8 @@ class Scope:
     """One request: its state, what it is using, and the switch that takes it away. All methods: from any thread."""
 
     def __init__(self, event: Event | None = None) -> None:
-        self.state = StreamState.OPENING
-        self.live = True  # state is not final; a plain attribute, because it is read once per chunk
+        self.state: StreamState = StreamState.OPENING
+        self.live: bool = True  # state is not final; a plain attribute, because it is read once per chunk
         self.first_content_at: float | None = None  # on the clock of time.monotonic, as the next
         self.ended_at: float | None = None
         self.request_id: str | None = None
@@ -126,7 +126,7 @@ class Scope:
         self.event: Event = CancelEvent(self.cancel) if event is None else event
         self.inbox: SimpleQueue[bytes | Exception | None] = SimpleQueue()  # what the consumer waits for; None wakes it
         self.interruption: SimpleQueue[None] = SimpleQueue()  # what the opening thread waits for when it has to sleep
-        self.reading = threading.Lock()  # held by the one thread that is inside the response
+        self.reading: threading.Lock = threading.Lock()  # held by the one thread that is inside the response
         self.response: Response | None = None
         self.failure: Exception | None = None  # why there is no response, or no more of it
         self.deadline: float | None = None  # of the read under way, on the clock of time.monotonic

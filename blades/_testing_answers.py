@@ -127,9 +127,9 @@ class Answer:
             raise ValueError(f'framing must be "chunked", "length" or "close", not {framing!r}')
         self.steps = steps
         self.status = status
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str | None] = dict(headers or {})
         self.framing: Framing = framing
-        self.before_headers = tuple(before_headers)
+        self.before_headers: tuple[Delay, ...] = tuple(before_headers)
         self.finish_reason = finish_reason
         self.usage = usage
         self.done = done
