@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, Future, LocalCluster, Status, as_completed, get_worker
+from distributed import Client, LocalCluster, Status, as_completed, get_worker
 
 from blades import Agent, Reply
 from blades.testing import LocalServer
@@ -44,10 +44,10 @@ def ask(prompt: str, agent: Agent) -> Reply:
     return reply
 
 
-def row(number: int, prompt: str, future: Future[Any]) -> dict[str, Any]:
+def row(number: int, prompt: str, result: Any) -> dict[str, Any]:
     """Tell how a prompt ended. If its answer was cut short each time, it keeps what came the last time."""
-    error = None if future.status == "finished" else future.exception()
-    reply: Reply = future.result() if error is None else getattr(error, "reply", None) or Reply()
+    error = None if isinstance(result, Reply) else result[1] if isinstance(result, tuple) else result
+    reply: Reply = result if error is None else getattr(error, "reply", None) or Reply()
     ending = {"finish_reason": reply.finish_reason, "usage": reply.usage and reply.usage.raw}
     failure = error and f"{type(error).__name__}: {error}"
     return {"number": number, "prompt": prompt, "text": reply.text, **ending, "error": failure}
@@ -79,12 +79,12 @@ def main() -> None:
         agent = Agent("fan-out", model=model, base_url=server and server.base_url, api_key=server and "local")
         cluster = options.scheduler or stack.enter_context(local_cluster(options.workers, options.threads))
         client = stack.enter_context(Client(cluster))  # leaving it gives its tasks up; so does the end of this process
-        there = client.scatter(agent, broadcast=True)  # pickled once; each process has one agent, hence one client
+        there = client.submit(lambda same: same, agent)  # pickled once; each process gets one, and makes one client
         futures = client.map(ask, prompts, agent=there, retries=options.retries, pure=False)
         numbers = {future.key: number for number, future in enumerate(futures)}
         failed = 0
-        for done, future in enumerate(as_completed(futures), 1):
-            answer = row(numbers[future.key], prompts[numbers[future.key]], future)
+        for done, (future, result) in enumerate(as_completed(futures, with_results=True, raise_errors=False), 1):
+            answer = row(numbers[future.key], prompts[numbers[future.key]], result)
             future.release()  # the cluster may forget it
             print(json.dumps(answer, ensure_ascii=False), flush=True)
             failed += answer["error"] is not None
