@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import openai
@@ -79,9 +81,17 @@ def test_state_changes_are_logged(
 ) -> None:
     """One line each, at debug, with the request id as soon as it is known; never a key or a text, at any level."""
     server.add(answer)
-    with caplog.at_level(logging.DEBUG, "blades"):
-        use(talkative(server))
-    records = [record for record in caplog.records if record.name.partition(".")[0] == "blades"]
+    told: SimpleQueue[logging.LogRecord] = SimpleQueue()
+    logger = logging.getLogger("blades")
+    handler = QueueHandler(told)
+    logger.addHandler(handler)
+    try:
+        with caplog.at_level(logging.DEBUG, "blades"):
+            use(talkative(server))
+            records = [told.get(timeout=LIMIT_SECONDS) for _ in expected]  # a cancel is told by another thread
+    finally:
+        logger.removeHandler(handler)
+    assert told.empty()
     found = [STATE_CHANGE.fullmatch(record.getMessage()) for record in records]
     assert [f"{match[2]} {match[3].removeprefix('req_local_')}" for match in found if match] == expected
     assert len({match[1] for match in found if match}) == 1
