@@ -6,11 +6,12 @@ import re
 import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from blades._markdown import closed, folded, harmless, literal
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 IMAGE = "<img src=x onerror=alert(1)>"
 SHOWN = "&#60;img src=x onerror=alert(1)>"
 OURS = re.compile(r"</?(?:pre|code|br|sub|sup|kbd) ?/?>", re.IGNORECASE)
@@ -78,6 +79,7 @@ def test_what_could_do_something_is_shown_instead(text: str, shown: str) -> None
     assert harmless(text) == shown
 
 
+@unhurried
 @given(
     st.lists(
         st.one_of(
@@ -103,6 +105,7 @@ def test_no_tag_image_or_script_comes_through(text: str) -> None:
         assert not re.search(r"\][(:]\s*javascript:\S", shown)
 
 
+@unhurried
 @given(st.text())
 def test_a_literal_is_one_line_without_markup(text: str) -> None:
     """And a browser shows the same text again."""
