@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blades import Agent, Stream, StreamInterrupted, StreamState
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from blades._pieces import Cutter
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 LIMIT_SECONDS = 10.0  # a wrong path takes 30
 TEXTS = st.lists(st.sampled_from(["a", "bc", " ", "\n", "\r\n", "\r", "\t", "\u2028", "。", ". "])).map("".join)
 
@@ -31,6 +32,7 @@ def cut(cutter: Cutter, text: str, sizes: list[int]) -> list[str]:
     return pieces + list(cutter.end())
 
 
+@unhurried
 @given(TEXTS, st.lists(st.integers(0, 4)))
 def test_lines_are_those_of_the_text(text: str, sizes: list[int]) -> None:
     """However it is cut: a carriage return before the line feed is dropped, any other stays."""
@@ -38,6 +40,7 @@ def test_lines_are_those_of_the_text(text: str, sizes: list[int]) -> None:
     assert cut(Lines(), text, sizes) == (expected if expected[-1] else expected[:-1])
 
 
+@unhurried
 @given(TEXTS, st.lists(st.integers(0, 4)))
 def test_words_are_those_of_the_text(text: str, sizes: list[int]) -> None:
     """However it is cut, as str.split has them."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blades._pieces import Lines
 from blades._plain import Plain
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 
 
 class Given:
@@ -52,6 +54,7 @@ def test_pieces_that_were_marks_alone_are_left_out() -> None:
     assert list(plain.end()) == ["end"]
 
 
+@unhurried
 @given(st.text(alphabet="ab *_`[]()<>\\#->~|!\n"))
 def test_nothing_is_invented(text: str) -> None:
     """What is left is a part of the text, in order."""
@@ -59,6 +62,7 @@ def test_nothing_is_invented(text: str) -> None:
     assert all(character in rest for character in "".join(Plain(Given()).feed(text)))
 
 
+@unhurried
 @given(st.text(alphabet="ab.,\n"))
 def test_text_without_marks_stays(text: str) -> None:
     """Line by line, but for the white space alone."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sentencex
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from blades._sentences import LONGEST, OPEN, Sentences
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from blades import Agent
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 LIMIT_SECONDS = 10.0
 
 
@@ -243,6 +244,7 @@ TEXTS = st.lists(st.sampled_from(FRAGMENTS), max_size=30).map("".join)
 LATE = re.compile("(?<=[。！？])[。！？”’」』»\"'`)\\]}*_~]+")
 
 
+@unhurried
 @given(
     TEXTS, st.lists(st.integers(1, 7), min_size=1), st.sampled_from(["en", "de", "zh"]), st.none() | st.integers(1, 9)
 )
@@ -261,6 +263,7 @@ def test_any_way_of_arriving_gives_the_same_sentences(
 SPANS = ["Dr. Who", "e.g. This", "3.14", "J. R. R. Tolkien", "https://a.example/B.C?d=E", "v1.2.3", "U.S. Navy", "a.B"]
 
 
+@unhurried
 @given(st.lists(st.sampled_from([*SPANS, "word", "And.", "No!"]), max_size=12), st.lists(st.integers(1, 5), min_size=1))
 def test_no_cut_is_inside_what_belongs_together(words: list[str], sizes: list[int]) -> None:
     """Names, numbers, addresses."""
