@@ -192,8 +192,8 @@ class _Output:
 
     def _put(self, text: str) -> None:
         if text:
+            self._tail = (self._tail + text)[-2:]  # before it is written: an interrupt may come in between
             self._send(text)
-            self._tail = (self._tail + text)[-2:]
 
     def _send(self, text: str) -> None:
         if self._file is None:  # a program without a console has no sys.stdout

@@ -359,6 +359,22 @@ class TestEnding:
         reply = agent.run_stream("go", cancel=stop).print(Sink())
         assert (reply.text, reply.complete) == ("half", False)
 
+    def test_ctrl_c_returns_the_partial_reply(self, server: LocalServer, agent: Agent) -> None:
+        """Wherever it comes, the stream has ended when print() returns, and a loop around it goes on."""
+
+        class Sink(Screen):
+            def flush(self) -> None:
+                if self.getvalue() == "half":
+                    raise KeyboardInterrupt
+
+        server.add(Answer("half", Stall()))
+        sink = Sink()
+        stream = agent.run_stream("go")
+        reply = stream.print(sink)
+        assert (reply.text, reply.complete, stream.state) == ("half", False, StreamState.CANCELLED)
+        assert sink.getvalue() == "half\n"
+        assert server.requests[0].left.wait(LIMIT_SECONDS)
+
     @pytest.mark.parametrize("terminal", [False, True], ids=["file", "terminal"])
     def test_a_closed_pipe_ends_the_stream(self, server: LocalServer, agent: Agent, *, terminal: bool) -> None:
         """Nobody reads any more: the server stops writing, and the caller is told."""
