@@ -19,10 +19,9 @@ they reach the caller from worker processes as they were raised.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import final
 
-if TYPE_CHECKING:
-    from blades._assembly import Reply
+from blades._values import Reply
 
 
 class BladesError(Exception):
@@ -44,12 +43,12 @@ class StreamError(BladesError):
 
     Attributes:
         text: What was handed out before the failure.
-        reply: The same as a partial `Reply` (None only if the error was not raised by a `Stream`).
+        reply: The same as a partial `Reply`.
         request_id: The ``x-request-id`` header of the answer, if the server sent one.
     """
 
     text: str = ""
-    reply: Reply | None = None
+    reply: Reply = Reply()
     request_id: str | None = None
 
 

@@ -378,7 +378,6 @@ class TestFailing:
             list(stream)
         assert (stream.state, stream.text) == (StreamState.FAILED, "a b")
         assert caught.value.text == "a b"
-        assert caught.value.reply is not None
         assert (caught.value.reply.text, caught.value.reply.complete) == ("a b", False)
         for again in (stream.next, stream.reply, lambda: next(stream), lambda: list(stream)):
             with pytest.raises(error) as second:

@@ -146,7 +146,7 @@ def errors(agent: Agent) -> None:
         assert_type(odd.text, str)
     except (StreamInterrupted, StreamTruncated) as cut:
         family: StreamError = cut
-        assert_type(cut.reply, Reply | None)
+        assert_type(cut.reply, Reply)
         assert_type(cut.request_id, str | None)
         del family
     except (ConfigError, PromptError) as wrong:
