@@ -32,6 +32,7 @@ def main() -> None:
             base_url=server and server.base_url,
             api_key=server and "local",
         )
+        stack.enter_context(agent)  # closes its connections at the end
         prompt = (
             PromptTemplate()
             .system("请用三点简洁回答 {{topic}}", topic="预测S15总冠军")
