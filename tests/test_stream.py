@@ -100,11 +100,13 @@ class TestReading:
 
     def test_the_request_is_sent_before_anybody_reads(self, server: LocalServer, agent: Agent) -> None:
         """run_stream returns at once and the request is on its way."""
+        server.add(Answer("fine", before_headers=[Stall()]))
         stream = agent.run_stream("go")
-        server.wait_for_request()
+        assert server.wait_for_request().stalled.wait(LIMIT_SECONDS)
         assert stream.state is StreamState.OPENING
         assert (stream.text, stream.usage, stream.request_id) == ("", None, None)
-        stream.reply()
+        server.release()
+        assert stream.reply().text == "fine"
 
     def test_the_message_continues_the_conversation(self, server: LocalServer, agent: Agent) -> None:
         """A prompt + reply + question is the next prompt."""
