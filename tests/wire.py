@@ -430,6 +430,14 @@ ROWS: tuple[Case, ...] = (
         message="(no message)",
     ),
     Case(
+        row=8,
+        name="named-error-in-the-shape-of-a-chunk",
+        body=b"event: error\n" + chunk("", event={"message": "went away"}),
+        error=StreamServerError,
+        message="went away",
+        **_ORIGIN,
+    ),
+    Case(
         row=8, name="other-names", body=b"event: message\n" + HELLO + b"event: ping\ndata: {}\n\n" + STOP, **_FINISHED
     ),
     Case(
