@@ -173,6 +173,7 @@ class Agent:
             **options,
         ) as stream:
             return stream.reply()
+
     def chat(self, *, system: str | None = None, history: Prompt | Sequence[Message | Mapping[str, Any]] = ()) -> Chat:
         """Begin a conversation: an object with `run_stream` and `run` as here, and the list ``messages``.
 
@@ -192,7 +193,6 @@ class Agent:
         from blades._chat import Chat  # noqa: PLC0415 - not everyone needs it
 
         return Chat(self, system, history)
-
 
     def close(self) -> None:
         """Let go of the client. Idle connections are closed now, that of a running stream when it ends.

@@ -4,7 +4,8 @@ A `Scope` is one request as its cancellers see it: the state, and the socket it 
 platform's facts behind it:
 
 - ``close()`` from another thread does not wake a thread that is blocked in ``recv()``, nor does it tell the server;
-  ``shutdown(SHUT_RDWR)`` does both at once, on Linux and macOS, on plain and on TLS sockets.
+  ``shutdown(SHUT_RDWR)`` does both at once, on Linux and macOS, on plain and on TLS sockets. On Windows it tells the
+  server, but wakes nobody (see `SHUTDOWN_WAKES`), and a thread that waits for a lock does not see Ctrl-C.
 - A descriptor's number is used again as soon as it is closed. So only the thread that owns a connection closes it;
   all others only shut down, and only under the scope's lock, which the owner takes before it lets a socket go.
 - A connection whose response is complete may already serve another stream. So a socket is held from the first byte
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import _thread
 import logging
+import math
 import os
 import socket
 import sys
@@ -28,7 +30,7 @@ from contextlib import suppress
 from enum import Enum
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Protocol, final
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +65,10 @@ _NEXT = {
     StreamState.CANCELLED: frozenset[StreamState](),
     StreamState.FAILED: frozenset[StreamState](),
 }
+
+
+SHUTDOWN_WAKES: Final = sys.platform != "win32"  # https://github.com/python/cpython/issues/91913
+LONGEST_WAIT_SECONDS: Final = threading.TIMEOUT_MAX if SHUTDOWN_WAKES else 0.1  # how long Ctrl-C may go unseen
 
 
 class Event(Protocol):
@@ -212,6 +218,21 @@ class Scope:
                 self.request_id = response.head.request_id
         self.inbox.put(None)
         return delivered
+
+    def receive(self, deadline: float | None) -> bytes | Exception | None:
+        """Wait for what comes into the inbox.
+
+        Raises:
+            TimeoutError: nothing came until the deadline (on the clock of `time.monotonic`).
+        """
+        remaining = math.inf
+        while True:
+            if deadline is not None:
+                remaining = max(deadline - time.monotonic(), 0)
+            with suppress(Empty):
+                return self.inbox.get(timeout=min(remaining, LONGEST_WAIT_SECONDS))
+            if remaining <= LONGEST_WAIT_SECONDS:
+                raise TimeoutError
 
     def fail(self, error: Exception) -> None:
         """Say why there will be no response; too late if the request has ended for another reason."""

@@ -19,13 +19,13 @@ import threading
 import time
 from contextlib import suppress
 from contextvars import ContextVar
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import openai
 
 from blades._assembly import Head
-from blades._cancel import Interrupted, Scope, in_background, shutdown
+from blades._cancel import SHUTDOWN_WAKES, Interrupted, Scope, in_background, shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -85,7 +85,7 @@ class Connector:
             if isinstance(error, openai.OpenAIError) or not hasattr(type(error), "request"):
                 raise
             raise openai.APIConnectionError(request=cast("Any", error).request) from error
-        if not scope.holds_socket:
+        if not (scope.holds_socket and SHUTDOWN_WAKES):
             PumpedResponse(response, scope).pump()
         elif not scope.deliver(response):
             response.close()
@@ -187,9 +187,11 @@ class OpenResponse:
 
 @final
 class PumpedResponse:
-    """An answer on a transport that cannot be interrupted (HTTP/2, a custom one): the opening thread reads it.
+    """An answer whose reader cannot be woken (on HTTP/2, a custom transport, Windows): the opening thread reads it.
 
-    The consumer waits for its inbox instead and is interrupted as ever; the server is told when the next bytes come.
+    The consumer waits for its inbox instead and is interrupted as ever. The server is told at once where there is a
+    socket of this stream's own to shut down, else when the next bytes come; on HTTP/2 never, for the HTTP library sends
+    no RST_STREAM: it only stops reading.
     """
 
     def __init__(self, response: OpenResponse, scope: Scope) -> None:
@@ -217,10 +219,7 @@ class PumpedResponse:
 
     def read(self, deadline: float | None) -> bytes:
         """Take the next piece; the same contract as `OpenResponse.read`, but ``b""`` when the stream has ended."""
-        try:
-            piece = self._scope.inbox.get(timeout=None if deadline is None else max(deadline - time.monotonic(), 0))
-        except Empty:
-            raise TimeoutError from None
+        piece = self._scope.receive(deadline)
         self._wanted.put(True)
         if isinstance(piece, Exception):
             raise piece

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from queue import Empty
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, NoReturn, cast, final
 
 from blades._assembly import Assembly
@@ -178,6 +177,7 @@ class Stream:
         from blades._notebook import display_stream  # noqa: PLC0415 - for people, who can wait for it
 
         display_stream(self)
+
     def sentences(
         self, language: str = "en", *, first_at: int | None = None, markdown: Literal["keep", "drop"] = "keep"
     ) -> Generator[str]:
@@ -229,7 +229,6 @@ class Stream:
         from blades._pieces import Words, pieces  # noqa: PLC0415 - for people, who can wait for it
 
         return pieces(self, Words())
-
 
     def _ipython_display_(self) -> None:
         from blades._notebook import display_result  # noqa: PLC0415 - for people, who can wait for it
@@ -370,8 +369,8 @@ class Stream:
         """Wait for the opening thread's result."""
         scope = self._scope
         try:
-            scope.inbox.get(timeout=None if deadline is None else max(deadline - time.monotonic(), 0))
-        except Empty:
+            scope.receive(deadline)
+        except TimeoutError:
             self._time_out(limit)
         if scope.failure is not None:
             raise scope.failure
@@ -382,10 +381,10 @@ class Stream:
         """Feed the assembly with the next bytes; True at the end of the answer."""
         assembly = self._assembly
         try:
-            data = response.read(deadline)
-        except Exception as error:
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError  # bytes may come for ever, and carry nothing
+            data = response.read(deadline)
+        except Exception as error:
             if assembly.finished or not self._scope.live:
                 return True  # nothing that matters is missing
             if isinstance(error, TimeoutError):

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import multiprocessing
+import os
 import queue
 import signal
 import socket
@@ -758,6 +759,51 @@ class TestDeadlines:
                 Agent("test", model="m", client=client).run("go", **limits)
             flood.join(LIMIT_SECONDS)
             assert not flood.is_alive()
+
+
+class TestPlatforms:
+    """What is not to be had everywhere."""
+
+    def test_no_forks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Windows has no os.register_at_fork."""
+        monkeypatch.delattr(os, "register_at_fork")
+        cancelling.Watcher()
+
+    def test_no_descriptor_for_a_handshake(
+        self, tls_server: LocalServer, trust: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The handshake then cannot be interrupted, but it works; the stream can be, later."""
+
+        def refuse(*_: object) -> None:
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr(socket, "fromfd", refuse)
+        tls_server.add(Answer("a", Stall()))
+        number = len(tls_server.requests) + 1
+        with make(tls_server.base_url) as agent:
+            stream = agent.run_stream("go")
+            assert next(stream).text == "a"
+            stream.cancel()
+            assert left(tls_server, number)
+
+    @pytest.mark.parametrize("phase", ["headers", "tokens"])
+    def test_a_shutdown_that_wakes_nobody(
+        self, phase: str, scene: Scene, in_thread: InThread, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on Windows: the consumer waits elsewhere, and the server is told all the same."""
+        monkeypatch.setattr(official, "SHUTDOWN_WAKES", False)
+        monkeypatch.setattr(cancelling, "LONGEST_WAIT_SECONDS", 0.01)
+        stream = scene.start()
+        reader = in_thread(stream.reply)
+        scene.arrived(stream)
+        stream.cancel()
+        reader.join(LIMIT_SECONDS)
+        assert scene.told()
+        assert stream.state is StreamState.CANCELLED
+        assert scene.agent.run("sentinel", timeout=LIMIT_SECONDS).complete
+        scene.server.add(Answer(Stall()))
+        with pytest.raises(StreamTimeout, match="first_chunk_timeout"):
+            scene.agent.run("go", first_chunk_timeout=0.2)
 
 
 class TestOwnClient:

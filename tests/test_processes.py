@@ -1,0 +1,175 @@
+"""What only a process of its own can show: Ctrl-C, the interpreter's exit, forks."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from blades.testing import Answer, LocalServer, Stall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LIMIT_SECONDS = 20.0  # a wrong path takes 30
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and forks")
+
+
+@pytest.fixture
+def start(server: LocalServer) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a script that has `agent`, with pipes to talk to it."""
+    children = []
+
+    def run(script: str, *options: str) -> subprocess.Popen[str]:
+        head = (
+            "import os, signal, sys, threading, time\n"
+            "from blades import Agent, Stream, StreamState\n"
+            f"agent = Agent('child', model='m', base_url={server.base_url!r}, api_key='k')\n"
+        )
+        child = subprocess.Popen(
+            [sys.executable, *options, "-c", head + script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        children.append(child)
+        return child
+
+    yield run
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+INTERRUPTED = """
+stream = agent.run_stream("go")
+try:
+    for chunk in stream:
+        {body}
+except KeyboardInterrupt:
+    print(stream.state.value, repr(stream.text), flush=True)
+    sys.stdin.readline()  # alive, so that it is not the end of the process that ends the connection
+    raise
+"""
+
+
+@pytest.mark.parametrize(
+    ("phase", "body", "text"),
+    [
+        ("opening", "pass", ""),
+        ("between tokens", "print('handed out', flush=True)", "a "),
+        ("loop body", "print('handed out', flush=True); time.sleep(30)", "a "),
+    ],
+    ids=["opening", "between tokens", "loop body"],
+)
+def test_ctrl_c(
+    phase: str, body: str, text: str, server: LocalServer, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """KeyboardInterrupt goes on, the stream is cancelled with its text, the server is told, and no other noise."""
+    server.add(Answer(before_headers=[Stall()]) if phase == "opening" else Answer("a ", Stall()))
+    child = start(INTERRUPTED.format(body=body))
+    assert child.stdout is not None
+    request = server.wait_for_request(timeout=LIMIT_SECONDS)
+    assert request.stalled.wait(LIMIT_SECONDS)
+    if text:
+        assert child.stdout.readline() == "handed out\n"
+    child.send_signal(signal.SIGINT)
+    assert child.stdout.readline() == f"cancelled {text!r}\n"
+    assert request.left.wait(LIMIT_SECONDS)
+    _, errors = child.communicate("\n", timeout=LIMIT_SECONDS)
+    assert errors.count("Traceback") == 1
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert "ignored" not in errors
+    assert child.returncode == -signal.SIGINT
+
+
+RUNNING = """
+half_read = agent.run_stream("tokens")
+next(half_read)
+loop = iter(half_read)
+unread = agent.run_stream("headers")
+watched = agent.run_stream("tokens", cancel=threading.Event())
+def read(stream):
+    for chunk in stream:
+        print("a chunk", flush=True)
+readers = [threading.Thread(target=read, args=(agent.run_stream(what),), daemon=True) for what in ("tokens", "headers")]
+for reader in readers:
+    reader.start()
+class Cycle: pass
+cycle = Cycle()
+cycle.itself, cycle.stream = cycle, agent.run_stream("tokens")
+print("running", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-X", "dev", "-W", "error")], ids=["plain", "strict"])
+def test_the_interpreter_exits_while_streams_run(
+    options: tuple[str, ...], server: LocalServer, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """In each phase, read by daemon threads or by nobody, kept or in a cycle: no hang, no word, exit code 0."""
+
+    def answer(request: object) -> Answer:
+        prompt = request.json["messages"][-1]["content"]  # type: ignore[attr-defined]
+        return Answer(before_headers=[Stall()]) if prompt == "headers" else Answer("a", Stall())
+
+    server.default = answer
+    child = start(RUNNING, *options)
+    for number in range(1, 7):
+        assert server.wait_for_request(number, timeout=LIMIT_SECONDS).stalled.wait(LIMIT_SECONDS)
+    assert child.stdout is not None
+    assert sorted(child.stdout.readline() for _ in range(2)) == ["a chunk\n", "running\n"]
+    _, errors = child.communicate("\n", timeout=LIMIT_SECONDS)
+    assert errors == ""
+    assert child.returncode == 0
+    for request in server.requests:
+        assert request.left.wait(LIMIT_SECONDS)
+
+
+FORKED = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+streams = [agent.run_stream("go", cancel=threading.Event()) for _ in range(3)]
+for stream in streams:
+    next(stream)
+child = os.fork()
+if child == 0:
+    {child}
+assert os.waitpid(child, 0)[1] == 0
+print("forked", flush=True)
+sys.stdin.readline()
+assert [stream.reply().text for stream in streams] == ["a b"] * 3
+event = threading.Event()
+stream = agent.run_stream("go", cancel=event)
+next(stream)
+event.set()
+assert not stream.next()
+"""
+
+
+@pytest.mark.parametrize(
+    "child",
+    [
+        "sys.exit()",
+        "streams.clear(); del stream; import gc; gc.collect(); sys.exit()",
+        "[stream._scope.response.close() for stream in streams]; agent.close(); os._exit(0)",
+        "event = threading.Event(); s = agent.run_stream('c', cancel=event); next(s); event.set(); sys.exit(s.next())",
+    ],
+    ids=["exit", "drop", "close", "streams of its own"],
+)
+def test_a_fork_while_streams_run(child: str, server: LocalServer, start: Callable[..., subprocess.Popen[str]]) -> None:
+    """Whatever the child does with what it got, the parent's streams go on; events are watched on both sides."""
+    server.default = Answer("a ", Stall(), "b")
+    parent = start(FORKED.format(child=child))
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "forked\n"
+    for request in server.requests[:3]:
+        assert not request.left.is_set()
+        request.release()
+    _, errors = parent.communicate("\n", timeout=LIMIT_SECONDS)
+    assert (errors, parent.returncode) == ("", 0)
