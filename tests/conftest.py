@@ -56,5 +56,6 @@ def in_thread() -> Iterator[Callable[[Callable[[], object]], threading.Thread]]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `test_mutations` try more."""
+    """Let `test_mutations` and `test_soak` try more."""
     parser.addoption("--mutations", type=int, default=20_000, help="how many damaged streams test_mutations tries")
+    parser.addoption("--soak", type=float, default=0.0, metavar="SECONDS", help="how long test_soak goes on at least")

@@ -198,7 +198,7 @@ def set_sending(stack: contextlib.ExitStack) -> Scene:
         accepted[0].close()
         return True
 
-    return Scene(server, agent, arrived, told, prompt="long" * 5_000_000)
+    return Scene(server, agent, arrived, told, prompt="long" * 3_000_000)
 
 
 def set_proxy(phase: str, server: LocalServer, stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch) -> Scene:
