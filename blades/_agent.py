@@ -14,7 +14,8 @@ from blades._cancel import Event, Scope
 from blades._config import find_endpoint
 from blades._errors import ConfigError
 from blades._prompt import as_prompt
-from blades._stream import Limits, Stream
+from blades._reader import Limits, Reader
+from blades._stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,12 +136,13 @@ class Agent:
         home = self._home()
         if self._client is None:
             home.find_endpoint()
-        stream = Stream(scope, limits, require_finish=self._require_finish)
+        reader = Reader(scope, limits, require_finish=self._require_finish)
+        stream = Stream(reader)
         context = copy_context()  # where whatever traces the HTTP library's requests finds the caller's span
         if "opentelemetry.trace" in sys.modules:  # else this program does not use it
             from blades._tracing import start_span  # noqa: PLC0415 - see above
 
-            context.run(start_span, self.name, body, home.base_url, scope, stream._assembly)  # noqa: SLF001 - see there
+            context.run(start_span, self.name, body, home.base_url, scope, reader.assembly)
         if not scope.cancelled():
             scope.watch()
             arguments = (_open, home, body, scope, home.left_by_this_thread())

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, NoReturn, cast, final
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast, final
 
-from blades._assembly import Assembly
 from blades._cancel import StreamState
-from blades._errors import StreamError, StreamInterrupted, StreamTimeout
 
 if TYPE_CHECKING:
     import threading
@@ -15,22 +13,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from blades._cancel import Response, Scope
     from blades._prompt import Message
+    from blades._reader import Reader
     from blades._terminal import Writable
     from blades._values import Chunk, Reply, ToolCall, Usage
-
-LATE_SECONDS: Final = 1.0  # how long to wait, after a finish reason, for usage and the end of the body
-GRACE_SECONDS: Final = 0.02  # what has arrived is read, even by a consumer that asks for it after its time limit
-
-
-@final
-class Limits(NamedTuple):
-    """The caller's limits, in seconds; None is no limit."""
-
-    timeout: float | None
-    first_chunk_timeout: float | None
-    stall_timeout: float | None
 
 
 @final
@@ -59,13 +45,11 @@ class Stream:
     last reference all end the request at once and release the connection. What was handed out stays on `text`.
     """
 
-    def __init__(self, scope: Scope, limits: Limits, *, require_finish: bool) -> None:
-        self._scope = scope
-        self._limits = limits
-        self._require_finish = require_finish
-        self._assembly = Assembly()
+    def __init__(self, reader: Reader) -> None:
         self._chunk: Chunk | None = None
-        self._last_content = self._started = time.monotonic()
+        self._assembly = reader.assembly
+        self._scope = reader.scope
+        self._reader = reader
 
     # Reading
 
@@ -88,22 +72,19 @@ class Stream:
                 return self._over()
             raise RuntimeError("This stream is being read by another thread: a stream has one reader at a time.")
         try:
-            return self._advance()
-        except Exception as error:
-            scope.failure = self._described(error)
-            if not scope.move(StreamState.FAILED):
-                return False  # cancelled meanwhile: that is why the rest failed
-            scope.interrupt()  # the opening thread may still be at work
-            raise
-        except BaseException:
-            scope.cancel()
-            raise
+            chunk = self._reader.next_chunk()
+            if chunk is not None:
+                self._chunk = chunk
+            return chunk is not None
         finally:
-            if not scope.live:
-                self._release()
             scope.reading.release()
             if not scope.live:
-                scope.dispose()  # a cancel between the two lines above has found this thread reading
+                scope.dispose()  # a cancel that came just before has found this thread reading
+
+    def _over(self) -> bool:
+        if self._scope.failure is not None and self.state is StreamState.FAILED:
+            raise self._scope.failure
+        return False
 
     def current(self) -> Chunk:
         """Return the chunk that `next` moved to.
@@ -138,7 +119,7 @@ class Stream:
         """
         while self.next():
             pass
-        return self._reply()
+        return self._reader.reply()
 
     # For people
 
@@ -270,7 +251,7 @@ class Stream:
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_last_content"):  # __init__ came to its end
+        if hasattr(self, "_reader"):  # __init__ came to its end
             self.close()
 
     # What is known so far
@@ -318,7 +299,7 @@ class Stream:
     @property
     def message(self) -> Message:
         """What was handed out so far, as the assistant's message for the next turn."""
-        return self._reply().message
+        return self._reader.reply().message
 
     @property
     def request_id(self) -> str | None:
@@ -329,128 +310,8 @@ class Stream:
     def timing(self) -> Timing:
         """How long it took, so far."""
         end, first = self._scope.ended_at or time.monotonic(), self._scope.first_content_at
-        first = None if first is None else first - self._started
-        return Timing(first_chunk=first, total=end - self._started, chunks=self._assembly.chunks)
+        first = None if first is None else first - self._reader.started
+        return Timing(first_chunk=first, total=end - self._reader.started, chunks=self._assembly.chunks)
 
     def __repr__(self) -> str:
         return f"<Stream {self.state.value}, {len(self.text)} characters>"
-
-    # Inside next(): what follows runs in the reading thread
-
-    def _advance(self) -> bool:
-        """Find the next chunk, reading as much as that takes."""
-        scope, assembly = self._scope, self._assembly
-        waiting_since: float | None = None
-        at_end = False
-        while not scope.cancelled():
-            chunk = assembly.next_chunk()
-            if chunk is not None:
-                self._chunk = chunk
-                if chunk.text or chunk.reasoning or chunk.tool_calls:
-                    self._last_content = time.monotonic()
-                    if scope.first_content_at is None:
-                        scope.first_content_at = self._last_content
-                return True
-            if assembly.done or at_end:
-                if not assembly.done:
-                    assembly.verdict(require_finish=self._require_finish)
-                self._finish()
-                return False
-            if waiting_since is None:
-                waiting_since = time.monotonic()
-            deadline, limit = self._deadline(waiting_since)
-            if scope.state is StreamState.OPENING or scope.response is None:
-                self._await_response(deadline, limit)
-            else:
-                at_end = self._read(scope.response, deadline, limit)
-        return False
-
-    def _await_response(self, deadline: float | None, limit: str) -> None:
-        """Wait for the opening thread's result."""
-        scope = self._scope
-        try:
-            scope.receive(deadline)
-        except TimeoutError:
-            self._time_out(limit)
-        if scope.failure is not None:
-            raise scope.failure
-        if scope.response is not None and scope.move(StreamState.STREAMING):
-            self._assembly.head = scope.response.head
-
-    def _read(self, response: Response, deadline: float | None, limit: str) -> bool:
-        """Feed the assembly with the next bytes; True at the end of the answer."""
-        assembly = self._assembly
-        try:
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError  # bytes may come for ever, and carry nothing
-            data = response.read(deadline)
-        except Exception as error:
-            if assembly.finished or not self._scope.live:
-                return True  # nothing that matters is missing
-            if isinstance(error, TimeoutError):
-                self._time_out(limit)
-            raise StreamInterrupted(
-                f"The connection was cut in the middle of the answer ({type(error).__name__}: {error})."
-            ) from error
-        if data:
-            assembly.feed(data)
-        elif self._scope.live:
-            assembly.end()
-        return not data
-
-    def _deadline(self, waiting_since: float) -> tuple[float | None, str]:
-        """Find the time limit that comes first, and its name."""
-        timeout, first_chunk_timeout, stall_timeout = self._limits
-        ends: list[tuple[float, str]] = []
-        if timeout is not None:
-            ends.append((self._started + timeout, "timeout"))
-        if first_chunk_timeout is not None and self._scope.first_content_at is None:
-            ends.append((self._started + first_chunk_timeout, "first_chunk_timeout"))
-        elif stall_timeout is not None:
-            ends.append((self._last_content + stall_timeout, "stall_timeout"))
-        if self._assembly.finished:
-            ends.append((waiting_since + LATE_SECONDS, ""))
-        if not ends:
-            return None, ""
-        deadline, limit = min(ends)
-        return max(deadline, waiting_since + GRACE_SECONDS), limit
-
-    def _time_out(self, limit: str) -> NoReturn:
-        seconds: float = getattr(self._limits, limit)
-        waited_for = {
-            "timeout": "The answer did not end",
-            "first_chunk_timeout": "No text came",
-            "stall_timeout": "No more text came",
-        }[limit]
-        error = StreamTimeout(f"{waited_for} within {limit}={seconds:g} seconds.")
-        error.limit, error.seconds = limit, seconds
-        raise error
-
-    def _finish(self) -> None:
-        """End well; the rest of the body is read after that, so that the connection can be used again."""
-        scope = self._scope
-        if scope.move(StreamState.FINISHED) and scope.response is not None:
-            response, scope.response = scope.response, None
-            response.finish(wait=True)
-
-    def _release(self) -> None:
-        """Close the response, in the thread that was reading it."""
-        response, self._scope.response = self._scope.response, None
-        if response is not None:
-            response.close()
-
-    def _reply(self) -> Reply:
-        return self._assembly.reply(complete=self.state is StreamState.FINISHED, request_id=self.request_id)
-
-    def _described(self, error: Exception) -> Exception:
-        """Put what was handed out on an error of this library's own."""
-        if isinstance(error, StreamError):
-            error.reply = self._reply()
-            error.text = error.reply.text
-            error.request_id = self.request_id
-        return error
-
-    def _over(self) -> bool:
-        if self._scope.failure is not None and self.state is StreamState.FAILED:
-            raise self._scope.failure
-        return False
