@@ -10,7 +10,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Self, final
 
 from blades import _check as check
-from blades._cancel import Event, Scope
+from blades._cancel import Scope
 from blades._config import find_endpoint
 from blades._errors import ConfigError
 from blades._prompt import as_prompt
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from blades._openai import Connector
     from blades._prompt import Message, Prompt
     from blades._values import Reply
+    from blades._watch import Event
 
 
 @final

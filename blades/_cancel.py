@@ -32,10 +32,13 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol, final
 
+from blades._watch import is_set, other_watcher, watcher
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blades._values import Head
+    from blades._watch import Event
 
 
 logger = logging.getLogger("blades")
@@ -69,14 +72,6 @@ _NEXT = {
 
 SHUTDOWN_WAKES: Final = sys.platform != "win32"  # https://github.com/python/cpython/issues/91913
 LONGEST_WAIT_SECONDS: Final = threading.TIMEOUT_MAX if SHUTDOWN_WAKES else 0.1  # how long Ctrl-C may go unseen
-
-
-class Event(Protocol):
-    """What can be given as ``cancel=``: `threading.Event`, `multiprocessing.Event`, or the like."""
-
-    def is_set(self) -> bool:
-        """Tell whether to cancel."""
-        ...
 
 
 class Response(Protocol):
@@ -148,7 +143,7 @@ class Scope:
     def watch(self) -> None:
         """Have the foreign event looked at, if there is one, until the request ends."""
         if self.foreign_event is not None:
-            self._watcher.add(self)
+            self._watcher.add(self, self.foreign_event)
 
     def move(self, state: StreamState) -> bool:
         """Go to a state; False if the table has no such step, which means that somebody else was first."""
@@ -306,14 +301,6 @@ class Scope:
                 self._handshake = None
 
 
-def is_set(event: Event) -> bool:
-    """Look at a foreign event. One that can no longer be asked counts as set: nobody could stop the stream."""
-    try:
-        return event.is_set()
-    except Exception:  # noqa: BLE001 - the event is not ours: a broken manager process, for instance
-        return True
-
-
 def in_background(function: Callable[[], None]) -> None:
     """Run a function in a short-lived thread, without waiting for it to start; not at all at interpreter exit.
 
@@ -328,55 +315,3 @@ def shutdown(sock: socket.socket) -> None:
     """End both directions of a connection: whoever waits on it wakes up, and the other side is told."""
     with suppress(OSError):  # not connected any more, or closed: nothing left to interrupt
         socket.socket.shutdown(sock, socket.SHUT_RDWR)  # an SSLSocket's own shutdown would drop its TLS state
-
-
-@final
-class Watcher:
-    """One thread that polls the foreign events of all live streams; it exists only while there are some."""
-
-    def __init__(self, period_seconds: float = 0.015) -> None:
-        self._period_seconds = period_seconds
-        self._start_afresh()
-        if hasattr(os, "register_at_fork"):  # not on Windows
-            os.register_at_fork(after_in_child=self._start_afresh)
-
-    def _start_afresh(self) -> None:
-        self._scopes: set[Scope] = set()
-        self._running = False
-        self._lock = threading.RLock()
-
-    def add(self, scope: Scope) -> None:
-        """Watch a scope's foreign event until it ends.
-
-        Raises:
-            RuntimeError: the system has no more threads.
-        """
-        with self._lock:
-            self._scopes.add(scope)
-            if not self._running:
-                self._running = True
-                try:
-                    threading.Thread(target=self._run, name="blades-watcher", daemon=True).start()
-                except RuntimeError:
-                    self._running = False
-                    raise
-
-    def discard(self, scope: Scope) -> None:
-        """Stop watching. Without a lock (a set's discard is atomic), since this runs inside ``__del__`` too."""
-        self._scopes.discard(scope)
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(self._period_seconds)
-            for scope in list(self._scopes):
-                scope.cancelled()
-            with self._lock:
-                if not self._scopes:
-                    self._running = False
-                    return
-
-
-watcher = Watcher()
-# Asking another kind of event may block, for instance when a process that shares it was killed inside it: the streams
-# with plain events must not wait for that.
-other_watcher = Watcher()

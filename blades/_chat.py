@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from blades._agent import Agent
     from blades._assembly import Assembly
-    from blades._cancel import Event, Scope
+    from blades._cancel import Scope
     from blades._stream import Stream
     from blades._values import Reply
+    from blades._watch import Event
 
 MARK: Final = "cancelled"  # the key that tells a part of an answer; of ours, so it never goes out
 

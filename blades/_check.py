@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import openai
 
-    from blades._cancel import Event
+    from blades._watch import Event
 
 # The parameters of `chat.completions.create` in the oldest official client allowed; others are looked up there.
 _KNOWN_OPTIONS = frozenset({

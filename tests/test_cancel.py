@@ -22,6 +22,7 @@ import pytest
 from blades import Agent, Stream, StreamInterrupted, StreamState, StreamTimeout
 from blades import _cancel as cancelling
 from blades import _openai as official
+from blades import _watch as watching
 from blades._assembly import Head
 from blades.testing import Answer, LocalServer, Stall
 from proxy import Proxy
@@ -29,7 +30,7 @@ from proxy import Proxy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from blades._cancel import Event
+    from blades._watch import Event
 
     InThread = Callable[[Callable[[], object]], threading.Thread]
 
@@ -767,7 +768,7 @@ class TestPlatforms:
     def test_no_forks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Windows has no os.register_at_fork."""
         monkeypatch.delattr(os, "register_at_fork")
-        cancelling.Watcher()
+        watching.Watcher()
 
     def test_no_descriptor_for_a_handshake(
         self, tls_server: LocalServer, trust: None, monkeypatch: pytest.MonkeyPatch
