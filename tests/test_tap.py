@@ -1,0 +1,249 @@
+"""The short way to the body of an answer: when it is taken, what it leaves to the HTTP library, and in which order."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+
+from blades import Agent, StreamInterrupted, StreamTimeout
+from blades import _tap as tap_module
+from blades._cancel import Scope
+from blades._tap import Body, Tap, current
+from blades.testing import Answer, Cut, LocalServer, Reset, Stall, chunk
+from conftest import LIMIT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blades import Stream
+
+CHUNKED = {"Transfer-Encoding": "chunked"}
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def framed(text: str, size: str = "{:x}", end: bytes = b"\r\n") -> bytes:
+    """Give one HTTP chunk with one event."""
+    data = b"data: " + json.dumps(chunk(text)).encode() + b"\n\n"
+    return size.format(len(data)).encode() + b"\r\n" + data + end
+
+
+DONE = b"e\r\ndata: [DONE]\n\n\r\n"
+
+
+def short(stream: Stream) -> bool:
+    """Tell whether a stream that has begun takes the short way."""
+    return getattr(stream._scope.response, "_body", None) is not None
+
+
+class TestWhole:
+    """Answers that arrive whole, whichever way."""
+
+    @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+    def test_a_usual_answer_takes_the_short_way(self, *, tls: bool) -> None:
+        """And the library finds the connection in order for the next request."""
+        with LocalServer(tls=tls) as server:
+            for _ in range(3):
+                server.add(Answer("a", "b", Stall(), "c"))
+            context = ssl.create_default_context(cafile=server.certificate_file) if tls else True
+            http_client: Any = openai.DefaultHttpxClient(verify=context)
+            client = openai.OpenAI(base_url=server.base_url, api_key="k", http_client=http_client)
+            agent = Agent("t", model="m", client=client)
+            for _ in range(3):
+                stream = agent.run_stream("go")
+                assert stream.next()
+                assert short(stream)
+                server.release()
+                assert stream.reply().text == "abc"
+            assert server.connections == 1
+            http_client.close()
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            Answer("a", Stall(), "b", framing="length", usage={"total_tokens": 1}),
+            Answer("a", Stall(), "b", framing="close"),
+            Answer("a", Stall(), "b", http10=True),
+        ],
+        ids=["length", "close", "HTTP/1.0"],
+    )
+    def test_other_framings_are_left_to_the_library(self, server: LocalServer, agent: Agent, answer: Answer) -> None:
+        """A body that is not chunked costs the library little."""
+        server.add(answer)
+        stream = agent.run_stream("go")
+        assert stream.next()
+        assert not short(stream)
+        server.release()
+        assert stream.reply().text == "ab"
+
+    @pytest.mark.parametrize(
+        "steps",
+        [
+            [framed("a"), framed("b", "{:x};name=value"), framed("c"), DONE, b"0\r\n\r\n"],
+            [framed("a"), framed("b", "000{:X}"), framed("c") + DONE, b"0\r\nTrailer: 1\r\n\r\n"],
+            [
+                framed("a")[:9],
+                framed("a")[9:],
+                framed("b")[:-1],
+                b"\n" + framed("c") + DONE[:1],
+                DONE[1:] + b"0\r\n\r\n",
+            ],
+            [framed("a") + framed("b") + framed("c") + DONE + b"0\r\n\r\n"],
+        ],
+        ids=["extension", "size and trailer", "cut", "at once"],
+    )
+    def test_odd_chunks(self, server: LocalServer, agent: Agent, steps: list[bytes]) -> None:
+        """Every spelling of the coding gives the text, and a connection that can be used again."""
+        for _ in range(2):
+            server.add(Answer(*steps, headers=CHUNKED, done=False))
+            assert agent.run("go").text == "abc"
+            time.sleep(0.1)  # the end of the body may come after the end of the answer
+        assert server.connections == 1
+
+
+class TestCut:
+    """Answers that do not arrive whole."""
+
+    @pytest.mark.parametrize(
+        ("steps", "said"),
+        [
+            ([framed("a"), framed("b", end=b"xx")], "RemoteProtocolError"),
+            ([framed("a"), framed("b"), b"zz\r\n"], "RemoteProtocolError"),
+            ([framed("a"), framed("b"), b"ff\r\nda", Cut()], "EOFError"),
+            ([framed("a"), framed("b"), Cut()], "EOFError"),
+            ([framed("a"), framed("b"), 0.2, Reset()], "ConnectionResetError"),
+        ],
+        ids=["end of chunk", "size", "inside", "between", "reset"],
+    )
+    def test_a_cut_body_raises(self, server: LocalServer, agent: Agent, steps: list[Any], said: str) -> None:
+        """What came before is kept, and the next call has a connection of its own."""
+        server.add(Answer(*steps, headers=CHUNKED, done=False))
+        with pytest.raises(StreamInterrupted, match=said) as caught:
+            agent.run("go")
+        assert caught.value.text == "ab"
+        assert agent.run("sentinel").complete
+        assert server.connections == 2
+
+
+class TestTimeLimits:
+    """Limits on the short way, and after it."""
+
+    def test_a_wait_is_as_long_as_the_limit(self, server: LocalServer, agent: Agent) -> None:
+        """However often the socket's own limit has to be set for it."""
+        server.add(Answer("a", Stall()))
+        stream = agent.run_stream("go", stall_timeout=0.5)
+        assert stream.next()
+        assert short(stream)
+        began = time.monotonic()
+        with pytest.raises(StreamTimeout, match="stall_timeout"):
+            stream.next()
+        assert 0.3 < time.monotonic() - began < LIMIT_SECONDS
+
+    def test_no_limit_at_all(self, server: LocalServer, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A socket's own limit that passes is no end."""
+        monkeypatch.setattr(tap_module, "LONGEST_SECONDS", 0.05)
+        server.add(Answer("a", 0.3, "b"))
+        assert agent.run("go", stall_timeout=None).text == "ab"
+
+    def test_a_limit_does_not_stay_on_the_socket(self, server: LocalServer, agent: Agent) -> None:
+        """The next request on the same connection waits for its headers as long as it likes."""
+        assert agent.run("go", stall_timeout=0.8).complete
+        server.add(Answer("a", before_headers=[1.0]))
+        assert agent.run("go", stall_timeout=None).text == "a"
+        assert server.connections == 1
+
+    def test_the_limits_of_a_callers_client_apply(self, server: LocalServer) -> None:
+        """The shorter limit wins, whoever set it."""
+        client = openai.OpenAI(base_url=server.base_url, api_key="k", timeout=0.3)
+        server.add(Answer("a", Stall()))
+        stream = Agent("t", model="m", client=client).run_stream("go")
+        assert stream.next()
+        assert short(stream)
+        with pytest.raises(StreamInterrupted, match="ReadTimeout"):
+            stream.next()
+        client.close()
+
+
+class Fake:
+    """A connection of the HTTP library that reads what it was given."""
+
+    def __init__(self, *data: bytes) -> None:
+        self.data = list(data)
+
+    def get_extra_info(self, _name: str) -> None:
+        """Have no socket."""
+
+    def read(self, _max_bytes: int, _timeout: float | None = None) -> bytes:
+        """Give the next piece."""
+        return self.data.pop(0)
+
+    def write(self, _buffer: bytes, _timeout: float | None = None) -> None:
+        """Send nothing."""
+
+    def close(self) -> None:
+        """Have nothing to close."""
+
+
+@pytest.fixture
+def scope() -> Iterator[Scope]:
+    """A scope whose request is being sent by this thread."""
+    scope = Scope()
+    scope.shared = True  # there is no socket to hold
+    token = current.set(scope)
+    yield scope
+    current.reset(token)
+
+
+class TestHeaders:
+    """Where the library is made to stop."""
+
+    def test_the_library_reads_the_headers_alone(self, scope: Scope) -> None:
+        """What came with them is kept for the body."""
+        stream = Fake(HEAD + b"1\r\na", b"\r\n")
+        tap = Tap(stream)
+        stream.write(b"request")
+        assert stream.read(65536, 7.0) == HEAD
+        assert (tap.before_body, tap.timeout) == (True, 7.0)
+        assert tap.take() == b"1\r\na"
+        tap.give(b"0\r\n\r\n")
+        assert not tap.before_body
+        assert stream.read(2) + stream.read(65536) == b"0\r\n\r\n"
+        assert stream.read(65536) == b"\r\n"
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"HTTP/1.1 100 Continue\r\n\r\n" + HEAD,
+            b"HTTP/1.1 429 Too Many Requests\r\n\r\n{}",
+            b"HTTP/1.0 200 OK\r\n\r\ndata: 1\n\n",
+            b"HTTP/1.1 200 OK\nA: b\n\ndata: 1\r\n\r\n",
+            HEAD[:-2],
+            b"\x05\x00\x00\x01\n\n\r\n\n\r\n",
+            b"",
+        ],
+        ids=["interim", "status", "HTTP/1.0", "bare LF", "cut", "SOCKS", "closed"],
+    )
+    def test_unusual_headers_are_left_alone(self, scope: Scope, data: bytes) -> None:
+        """The library is given all that came, at once."""
+        stream = Fake(data)
+        tap = Tap(stream)
+        stream.write(b"request")
+        assert stream.read(65536) == data
+        assert not tap.before_body
+
+    def test_requests_of_others_are_left_alone(self) -> None:
+        """A caller's own requests on the same client are not looked into."""
+        stream = Fake(HEAD + b"1\r\na")
+        Tap(stream)
+        stream.write(b"request")
+        assert stream.read(65536) == HEAD + b"1\r\na"
+
+    def test_a_connection_without_tap(self, scope: Scope) -> None:
+        """A transport of the caller's own has no short way."""
+        response = SimpleNamespace(headers={"transfer-encoding": "chunked"}, extensions={"network_stream": object()})
+        assert Body.of(response, scope) is None
