@@ -12,6 +12,7 @@ import _socket
 import math
 import os
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -43,6 +44,12 @@ class Tap:
 
     def __init__(self, stream: Any) -> None:
         self.socket: socket.socket = stream.get_extra_info("socket")
+        # Not TLS within TLS (a proxy's), and not where these modules are patched (gevent): all that waits elsewhere.
+        self.is_usual = (
+            socket.socket.recv is _socket.socket.recv
+            and type(self.socket) in {socket.socket, ssl.SSLSocket}
+            and not isinstance(stream.get_extra_info("ssl_object"), ssl.SSLObject)
+        )
         self.before_body = False  # the library has read the headers of an answer and nothing after them
         self.timeout: float | None = None  # the library's, in seconds, for each read of this answer
         self._awaits_headers = False
@@ -117,8 +124,7 @@ class Body:
         self._scope = scope
         self._chunked = Chunked()
         self._wait_seconds = 0.0  # what the socket's own time limit is set to; 0: not set, and not in blocking mode
-        # Not on TLS, and not where the socket module is patched (gevent): these wait in ways of their own.
-        self._plain = TIMEVAL is not None and type(tap.socket).recv is _socket.socket.recv
+        self._waits_in_kernel = TIMEVAL is not None and tap.is_usual
 
     @classmethod
     def of(cls, response: Any, scope: Scope) -> Body | None:
@@ -149,10 +155,10 @@ class Body:
         return b""
 
     def _receive(self, deadline: float | None) -> bytes:
-        """Read what comes. On a plain socket with one system call: each lets other threads run, and waits for them."""
+        """Read what comes. Usually without system calls before it: each lets other threads run, and waits for them."""
         tap = self._tap
         remaining = math.inf if deadline is None else deadline - time.monotonic()
-        if not self._plain or (tap.timeout is not None and tap.timeout < remaining):
+        if not self._waits_in_kernel or (tap.timeout is not None and tap.timeout < remaining):
             self._scope.deadline = deadline
             return tap.receive(READ_BYTES, tap.timeout)
         while True:
@@ -160,7 +166,7 @@ class Body:
                 self._set_wait(max(min(remaining, LONGEST_SECONDS) * 0.75, TIMER_SECONDS))  # seldom, not for each read
             try:
                 data = tap.socket.recv(READ_BYTES)
-            except BlockingIOError:
+            except (BlockingIOError, ssl.SSLWantReadError):
                 remaining = math.inf if deadline is None else deadline - time.monotonic()
                 if remaining <= 0:
                     raise TimeoutError from None
@@ -169,10 +175,14 @@ class Body:
                 return data
 
     def _set_wait(self, seconds: float) -> None:
-        """Set the socket's own time limit: unlike Python's, it needs no system call besides the one that reads."""
+        """Set the socket's own time limit: unlike Python's, it needs no system call besides the one that reads.
+
+        To Python, and to the TLS layer, the socket does not block: when it waited in vain, they return.
+        """
         sock = self._tap.socket
         if not self._wait_seconds:
-            sock.settimeout(None)
+            sock.settimeout(0)
+            os.set_blocking(sock.fileno(), True)
         self._wait_seconds = seconds
         wait = struct.pack(TIMEVAL or "", *divmod(int(seconds * 1e6), 1_000_000))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, wait)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import time
 from types import SimpleNamespace
@@ -133,16 +134,20 @@ class TestCut:
 class TestTimeLimits:
     """Limits on the short way, and after it."""
 
-    def test_a_wait_is_as_long_as_the_limit(self, server: LocalServer, agent: Agent) -> None:
+    @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+    def test_a_wait_is_as_long_as_the_limit(self, *, tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         """However often the socket's own limit has to be set for it."""
-        server.add(Answer("a", Stall()))
-        stream = agent.run_stream("go", stall_timeout=0.5)
-        assert stream.next()
-        assert short(stream)
-        began = time.monotonic()
-        with pytest.raises(StreamTimeout, match="stall_timeout"):
-            stream.next()
-        assert 0.3 < time.monotonic() - began < LIMIT_SECONDS
+        with LocalServer(Answer("a", Stall()), tls=tls) as server:
+            if tls:
+                monkeypatch.setenv("SSL_CERT_FILE", server.certificate_file)
+            with Agent("t", model="m", base_url=server.base_url, api_key="k") as agent:
+                stream = agent.run_stream("go", stall_timeout=0.5)
+                assert stream.next()
+                assert short(stream)
+                began = time.monotonic()
+                with pytest.raises(StreamTimeout, match="stall_timeout"):
+                    stream.next()
+                assert 0.3 < time.monotonic() - began < LIMIT_SECONDS
 
     def test_no_limit_at_all(self, server: LocalServer, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
         """A socket's own limit that passes is no end."""
@@ -242,6 +247,17 @@ class TestHeaders:
         Tap(stream)
         stream.write(b"request")
         assert stream.read(65536) == HEAD + b"1\r\na"
+
+    def test_tls_within_tls_is_read_by_its_own_layer(self) -> None:
+        """The socket would give the outer layer's content."""
+        outer, inner = ssl.create_default_context(), ssl.create_default_context()
+        inside = inner.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
+        with outer.wrap_socket(socket.socket(), server_hostname="localhost") as sock:
+            extra = {"socket": sock, "ssl_object": inside}
+            stream = SimpleNamespace(get_extra_info=extra.get, read=None, write=None, close=None)
+            assert not Tap(stream).is_usual
+            del extra["ssl_object"]
+            assert Tap(stream).is_usual
 
     def test_a_connection_without_tap(self, scope: Scope) -> None:
         """A transport of the caller's own has no short way."""
