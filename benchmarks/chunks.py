@@ -23,7 +23,7 @@ from common import (
 
 BURST = 20_000
 RATE = 50
-WINDOW_SECONDS = 3.0
+WINDOW_SECONDS = 2.0
 
 
 def burst(load: Load, readers: Readers, shape: str) -> dict[str, float]:
