@@ -120,7 +120,7 @@ class OpenResponse:
         )
         self._response = response
         self._scope = scope
-        self._connector = connector  # which closes its client when the last one lets go of it
+        self._connector: Connector | None = connector  # which closes its client when the last one lets go of it
         # Content that is not encoded is taken as it comes, without the two layers of generators that decode it.
         encoded = headers.get("content-encoding", "identity") != "identity"
         self._pieces: Iterator[bytes] = response.iter_bytes() if encoded else iter(response.stream)
@@ -168,7 +168,7 @@ class OpenResponse:
         """
         if wait and self._scope.tail == LAST_CHUNK and self.drain(TIMER_SECONDS):
             return
-        drained = self._connector.leave()
+        drained = threading.Event() if self._connector is None else self._connector.leave()
 
         def drain_and_close() -> None:
             self.drain(DRAIN_SECONDS)
@@ -183,7 +183,8 @@ class OpenResponse:
         """Release the connection. Idempotent, never raises; the owner only, see `Scope.dispose`."""
         with suppress(Exception):
             self._response.close()
-            self._body, self._pieces = None, iter(())
+        # An exception that somebody keeps has frames that refer to this: they must not keep the client in turn.
+        self._connector, self._body, self._pieces = None, None, iter(())
 
 
 @final

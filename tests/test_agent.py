@@ -17,8 +17,8 @@ import openai
 import pytest
 from openai.resources.chat.completions import Completions
 
-from blades import Agent, ConfigError, Message, PromptTemplate, _check
-from blades.testing import Answer, LocalServer, Stall
+from blades import Agent, ConfigError, Message, PromptTemplate, StreamInterrupted, _check
+from blades.testing import Answer, Cut, LocalServer, Stall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -335,6 +335,17 @@ class TestElsewhere:
         agent.close()
         assert server.connection_log[0].closed_by_client.wait(LIMIT_SECONDS)
         assert caught.value.status_code == 400
+
+    def test_close_after_a_cut_answer(self, server: LocalServer) -> None:
+        """Nor does the exception of an answer that began."""
+        agent = make(base_url=server.base_url)
+        server.add(Answer("half", Cut()), "whole")
+        with pytest.raises(StreamInterrupted) as caught:
+            agent.run("go")
+        assert agent.run("go").text == "whole"
+        agent.close()
+        assert server.connection_log[1].closed_by_client.wait(LIMIT_SECONDS)
+        assert caught.value.text == "half"
 
     def test_run_takes_an_event(
         self, server: LocalServer, agent: Agent, in_thread: Callable[[Callable[[], object]], threading.Thread]
