@@ -24,7 +24,7 @@ import openai
 
 from blades._assembly import Head
 from blades._cancel import SHUTDOWN_WAKES, Interrupted, Scope, in_background
-from blades._tap import LAST_CHUNK, TIMER_SECONDS, Body, SharedTap, Tap, current
+from blades._tap import LAST_CHUNK, TIMER_SECONDS, Body, Tap, current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -213,8 +213,6 @@ class PumpedResponse:
             while piece and self._wanted.get() and not self._left:
                 try:
                     piece = self._response.read(None)
-                except Interrupted:
-                    break
                 except Exception as error:  # noqa: BLE001 - whatever it is, the consumer judges it
                     inbox.put(error)
                     break
@@ -295,7 +293,6 @@ def _tap(stream: Any, scope: Scope) -> None:
     if tls is not None and tls.selected_alpn_protocol() == "h2":
         scope.shared = True
         scope.let_go()
-        SharedTap(stream, stream.read)
         return
     if not isinstance(stream.get_extra_info("socket"), socket.socket):
         return  # a network backend of the caller's own: it cannot be interrupted

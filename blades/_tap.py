@@ -11,7 +11,6 @@ from __future__ import annotations
 import _socket
 import math
 import os
-import selectors
 import socket
 import ssl
 import struct
@@ -24,18 +23,13 @@ from blades._cancel import shutdown
 from blades._chunked import Chunked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from blades._cancel import Scope
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 READ_BYTES: Final = 65536
 LONGEST_SECONDS: Final = 3600.0
-LOOK_SECONDS: Final = 0.05
 TIMER_SECONDS: Final = 0.001  # poll() counts in milliseconds
 TIMEVAL: Final = "ll" if sys.platform in {"linux", "darwin"} else None  # Windows has no struct timeval here
-
-Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 current: ContextVar[Scope | None] = ContextVar("blades_scope", default=None)
 
@@ -61,9 +55,7 @@ class Tap:
         self._awaits_headers = False
         self._kept = b""  # read, but not given to the library yet
         self._scope: Scope | None = None
-        self._shared: SharedTap | None = None
         self._process = os.getpid()
-        self._stream = stream
         self._read, self._write, self._close = stream.read, stream.write, stream.close
         stream.read, stream.write, stream.close = self.read, self.write, self.close
 
@@ -73,8 +65,6 @@ class Tap:
         self.before_body, self._awaits_headers = False, scope is not None
         if scope is not None and not scope.shared:
             scope.hold(self.socket)
-        elif scope is not None and self._shared is None:  # HTTP/2 without the TLS layer's word for it
-            self._shared = SharedTap(self._stream, self._read)
         self._write(buffer, timeout)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -123,44 +113,6 @@ class Tap:
             self.before_body = True
             data, self._kept = data[:end], data[end:]
         return data
-
-
-@final
-class SharedTap:
-    """Stands before the ``read`` of a connection that carries many streams (HTTP/2), where one thread reads for all.
-
-    A thread whose stream was cancelled must not stay there: the library lets the others wait for it, though their
-    bytes have come. It leaves before it reads, when nothing is lost, and so needs no interruption.
-    """
-
-    def __init__(self, stream: Any, read: Callable[..., bytes]) -> None:
-        self._sock = stream.get_extra_info("socket")
-        self._read = read
-        self._selector = Selector()
-        if isinstance(self._sock, socket.socket):  # not a network backend of the caller's own
-            self._selector.register(self._sock, selectors.EVENT_READ)
-            stream.read = self.read
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Read for the library.
-
-        Raises:
-            Interrupted: the stream of the calling thread has ended.
-        """
-        scope = current.get()
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        while scope is not None and not self._is_readable(min(LOOK_SECONDS, deadline - time.monotonic())):
-            scope.check()
-            if time.monotonic() >= deadline:
-                timeout = TIMER_SECONDS
-                break
-        if scope is not None:
-            scope.check()
-        return self._read(max_bytes, timeout)
-
-    def _is_readable(self, seconds: float) -> bool:
-        pending = getattr(self._sock, "pending", None)
-        return bool(pending is not None and pending()) or bool(self._selector.select(max(seconds, 0)))
 
 
 @final
