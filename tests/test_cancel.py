@@ -716,12 +716,12 @@ class TestDeadlines:
     @pytest.mark.parametrize("phase", [*OPENINGS, "headers", "headers tls", "back-off", "proxy headers"])
     def test_before_the_answer(self, phase: str, limit: str, scene: Scene) -> None:
         """Connecting and retries count; the limit is named, and the server is told."""
-        limits: dict[str, Any] = {limit: 0.3}
+        limits: dict[str, Any] = {limit: 1.0}  # long enough for a busy machine to come to the phase in question
         stream = scene.agent.run_stream(scene.prompt, **limits)
         scene.arrived(stream)
-        with pytest.raises(StreamTimeout, match=f"{limit}=0.3 seconds"):
+        with pytest.raises(StreamTimeout, match=f"{limit}=1 seconds"):
             stream.next()
-        assert stream.timing.total < 0.3 + SOON_SECONDS
+        assert stream.timing.total < 1.0 + SOON_SECONDS
         assert scene.told()
         assert stream.state is StreamState.FAILED
 
