@@ -3,7 +3,7 @@ PYTHON ?= python3
 # The oldest versions that pyproject.toml allows.
 OLDEST := openai==2.0.0 chevron==0.14.0 python-dotenv==1.0.0 opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 sentencex==1.0.30
 
-.PHONY: demo test lint test-newest test-oldest test-engine clean
+.PHONY: demo test lint test-newest test-oldest test-engine bench clean
 
 demo: .venv/demo
 	@.venv/bin/python examples/run_stream.py
@@ -26,6 +26,10 @@ test-oldest: .venv-oldest/test
 test-engine: .venv-engine/test
 	.venv-engine/bin/python -m pytest -v -s tests/engine/checks.py
 
+# Ten minutes, on a machine that has nothing else to do; with PEERS=1 other clients are measured as well.
+bench: .venv/bench
+	.venv/bin/python benchmarks/run.py $(if $(PEERS),--peers)
+
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --upgrade pip
@@ -34,6 +38,10 @@ test-engine: .venv-engine/test
 
 .venv/test: pyproject.toml .venv/demo
 	.venv/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable . --group lint --group test
+	touch $@
+
+.venv/bench: pyproject.toml .venv/demo
+	.venv/bin/python -m pip install --quiet --upgrade pystache jinja2
 	touch $@
 
 .venv-oldest/test: pyproject.toml
@@ -50,4 +58,4 @@ test-engine: .venv-engine/test
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .venv-engine .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-engine .venv-peers .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

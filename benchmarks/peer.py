@@ -1,0 +1,109 @@
+"""Measure one client in its own environment: ``python peer.py NAME TASK BASE_URL...`` prints one JSON value.
+
+It may import nothing but the standard library, `common`, and the adapter.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import statistics
+import sys
+import threading
+import time
+import warnings
+from contextlib import suppress
+from typing import Any
+
+from common import HERE, cpu_of, drain, peak_memory
+
+BURST = 5_000
+CANCEL_SECONDS = 5.0
+SETTLE_SECONDS = 1.0
+
+
+def load(name: str) -> Any:
+    """Import an adapter under a name that hides no package."""
+    spec = importlib.util.spec_from_file_location(f"peer_{name}", HERE / "peers" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def cpu(name: str, url: str) -> float:
+    """Microseconds of CPU per chunk of a burst."""
+    peer = load(name).Peer(url)
+    count = drain(peer.stream())
+    assert count >= BURST, count
+    return statistics.median(cpu_of(lambda: drain(peer.stream())) / BURST * 1e6 for _ in range(3))
+
+
+def ten(name: str, url: str) -> int:
+    """Ten streams in sequence; the server counts."""
+    peer = load(name).Peer(url)
+    return sum(drain(peer.stream()) for _ in range(10))
+
+
+def memory(name: str, url: str, small_url: str) -> float:
+    """MiB that a long answer takes on top of a short one."""
+    adapter = load(name)
+    drain(adapter.Peer(small_url).stream())
+    before = peak_memory()
+    drain(adapter.Peer(url).stream())
+    return peak_memory() - before
+
+
+def truncated(name: str, url: str) -> str:
+    """How a stream ends that was cut short: the exception, or "silent"."""
+    try:
+        drain(load(name).Peer(url).stream())
+    except Exception as error:  # noqa: BLE001 - that is the question
+        return type(error).__name__
+    return "silent"
+
+
+def cancel(name: str, url: str) -> str | float:
+    """Milliseconds until the reader is free, once it waits."""
+    peer = load(name).Peer(url)
+    if peer.cancel is None:
+        return "no way"
+    free_at: list[float] = []
+
+    def read() -> None:
+        with suppress(BaseException):
+            drain(peer.stream())
+        free_at.append(time.monotonic())
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    time.sleep(SETTLE_SECONDS + 2.0)  # imports are done; the first second opens the connection
+    if not reader.is_alive():
+        return "ended by itself"
+    began = time.monotonic()
+
+    def cancel_it() -> None:  # some block, too
+        try:
+            peer.cancel()
+        except Exception as error:  # noqa: BLE001 - before the headers, some have nothing to cancel yet
+            failures.append(type(error).__name__)
+
+    failures: list[str] = []
+    threading.Thread(target=cancel_it, daemon=True).start()
+    reader.join(CANCEL_SECONDS)
+    if reader.is_alive():
+        return "no handle yet" if failures == ["AttributeError"] else f"> {CANCEL_SECONDS:g} s"
+    return (free_at[0] - began) * 1e3
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    name, task, *urls = sys.argv[1:]
+    print(json.dumps(globals()[task](name, *urls)), flush=True)
+    os._exit(0)  # readers that nobody can free
+
+
+if __name__ == "__main__":
+    main()
