@@ -47,9 +47,10 @@ class Agent:
         api_key: The key. Default: ``OPENAI_API_KEY``, found the same way. Read when the first stream is started.
         client: An `openai.OpenAI` of your own (`openai.AzureOpenAI` included), instead of `base_url` and `api_key`. It
             is not closed by the agent, and its timeouts apply besides the agent's. Every promise about cancelling holds
-            on its HTTP/1.1 connections. On HTTP/2 and on a transport that is not the official client's own, the reader
-            is freed at once as ever, but the server is told only when the next bytes come. Such an agent can be neither
-            pickled nor used in a forked child.
+            on its HTTP/1.1 connections. On a transport that is not the official client's own, the reader is freed at
+            once as ever, but the server is told only when its next bytes come; on HTTP/2 it is not told, and streams
+            must be read one at a time, see docs/cancelling.md. Such an agent can be neither pickled nor used in a
+            forked child.
         timeout: Seconds for the whole stream. None: no limit.
         first_chunk_timeout: Seconds until the first content (text, reasoning or a tool call). None: `stall_timeout`.
         stall_timeout: Seconds without content, from the call on. None: no limit. Keep-alive comments do not count.

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, cast, final
@@ -73,7 +74,9 @@ class Connector:
         try:
             manager = self.client.chat.completions.with_streaming_response.create(**body, stream=True)
             response = OpenResponse(manager.__enter__().http_response, scope, self)
-        except Interrupted:
+        except Interrupted as interrupted:
+            # In the frames that it passed are cycles, which keep the client until the next garbage collection.
+            traceback.clear_frames(interrupted.__traceback__)
             return
         except Exception as error:
             # The official client lets its HTTP library's exceptions through where it reads the body of an error status.
@@ -213,6 +216,8 @@ class PumpedResponse:
             while piece and self._wanted.get() and not self._left:
                 try:
                     piece = self._response.read(None)
+                except Interrupted:
+                    break
                 except Exception as error:  # noqa: BLE001 - whatever it is, the consumer judges it
                     inbox.put(error)
                     break
@@ -292,8 +297,6 @@ def _tap(stream: Any, scope: Scope) -> None:
     tls = stream.get_extra_info("ssl_object")
     if tls is not None and tls.selected_alpn_protocol() == "h2":
         scope.shared = True
-        scope.let_go()
-        return
     if not isinstance(stream.get_extra_info("socket"), socket.socket):
         return  # a network backend of the caller's own: it cannot be interrupted
     try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import _socket
 import math
 import os
+import selectors
 import socket
 import ssl
 import struct
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
 LAST_CHUNK: Final = b"0\r\n\r\n"
 READ_BYTES: Final = 65536
 LONGEST_SECONDS: Final = 3600.0
+LOOK_SECONDS: Final = 0.05
 TIMER_SECONDS: Final = 0.001  # poll() counts in milliseconds
 TIMEVAL: Final = "ll" if sys.platform in {"linux", "darwin"} else None  # Windows has no struct timeval here
+
+Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 current: ContextVar[Scope | None] = ContextVar("blades_scope", default=None)
 
@@ -72,6 +76,9 @@ class Tap:
         if self._kept:
             data, self._kept = self._kept[:max_bytes], self._kept[max_bytes:]
             return data
+        scope = current.get()
+        if scope is not None and scope.shared and self.is_usual:
+            timeout = self._wait_for_others(scope, timeout)
         data = self.receive(max_bytes, timeout)
         if self._awaits_headers:
             self._awaits_headers, self.timeout = False, timeout
@@ -105,6 +112,25 @@ class Tap:
     def give(self, data: bytes) -> None:
         """Let the library read this next."""
         self.before_body, self._kept = False, data
+
+    def _wait_for_others(self, scope: Scope, timeout: float | None) -> float | None:
+        """Wait until there is something to read; return what is left of the time limit.
+
+        One thread reads for all streams of a shared connection (HTTP/2), and those wait for it. So it must not stay
+        when its own stream has ended; it leaves before it reads, when nothing is lost.
+
+        Raises:
+            Interrupted: the calling thread's stream has ended.
+        """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        decrypted = getattr(self.socket, "pending", int)
+        with Selector() as selector:
+            selector.register(self.socket, selectors.EVENT_READ)
+            while True:
+                scope.check()
+                remaining = max(deadline - time.monotonic(), TIMER_SECONDS)
+                if decrypted() or selector.select(min(remaining, LOOK_SECONDS)) or remaining == TIMER_SECONDS:
+                    return None if timeout is None else remaining
 
     def _keep_body(self, data: bytes) -> bytes:
         """Give the library the headers alone; all that came, if it is not plain where these end."""
