@@ -185,6 +185,8 @@ class Body:
         tap = self._tap
         remaining = math.inf if deadline is None else deadline - time.monotonic()
         if not self._waits_in_kernel or (tap.timeout is not None and tap.timeout < remaining):
+            if self._wait_seconds:
+                self._set_wait(0)
             self._scope.deadline = deadline
             return tap.receive(READ_BYTES, tap.timeout)
         while True:

@@ -173,6 +173,14 @@ class TestTimeLimits:
             stream.next()
         client.close()
 
+    def test_a_callers_limit_does_not_stay_on_the_socket(self, server: LocalServer) -> None:
+        """The limits of the client and of the stream take turns at being the shorter one, and each is kept."""
+        server.add(Answer(chunk(role="assistant"), 0.1, "a", 0.1, chunk(finish_reason="stop"), Stall()))
+        with openai.OpenAI(base_url=server.base_url, api_key="k", timeout=30) as client:
+            began = time.monotonic()
+            assert Agent("t", model="m", client=client).run("go", first_chunk_timeout=20, stall_timeout=60).complete
+            assert time.monotonic() - began < LIMIT_SECONDS
+
 
 class Fake:
     """A connection of the HTTP library that reads what it was given."""
