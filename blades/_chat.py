@@ -54,8 +54,8 @@ class Chat:
 
         The turn under way is in it with what was asked; its answer follows when its stream has ended, and when this
         attribute is read again. The part that a cancelled stream handed out is marked by ``"cancelled": True``, which
-        is never sent. A failed turn is taken out, question and all. The list is the chat's own: between two turns you
-        may change it, for instance to drop what is long past.
+        a chat never sends. A failed turn is taken out, question and all. The list is the chat's own: between two turns
+        you may change it, for instance to drop what is long past.
         """
         with self._lock:
             self._settle()
@@ -154,7 +154,7 @@ class Chat:
         sent: list[dict[str, Any]] = []
         for message in self._messages:
             if message.get(MARK) and not message.get("content"):
-                while sent and sent[-1]["role"] == "user":
+                if sent and sent[-1]["role"] == "user":
                     sent.pop()
             else:
                 sent.append({name: value for name, value in message.items() if name != MARK})

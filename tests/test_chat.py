@@ -127,6 +127,16 @@ class TestCancelled:
         chat.run("Two?")
         assert server.requests[-1].json["messages"] == [user("a"), assistant("b"), user("Two?")]
 
+    def test_a_cancelled_question_alone_is_left_out(self, server: LocalServer, agent: Agent) -> None:
+        """What the user had said before, in the history, goes out all the same."""
+        server.add(Answer(Stall()), "Yes.")
+        chat = agent.chat(history=[user("A document.")])
+        stream = chat.run_stream("One?")
+        assert server.wait_for_request().stalled.wait(LIMIT_SECONDS)
+        stream.cancel()
+        chat.run("Two?")
+        assert server.requests[-1].json["messages"] == [user("A document."), user("Two?")]
+
     def test_results_of_tools_are_sent_again(self, server: LocalServer, agent: Agent) -> None:
         """The API refuses a call without its result, so only questions of the user are left out."""
         called = assistant(
