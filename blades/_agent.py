@@ -19,7 +19,7 @@ from blades._stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import EllipsisType, TracebackType
+    from types import EllipsisType
 
     import openai
 
@@ -88,11 +88,7 @@ class Agent:
         self._base_url = None if base_url is None else check.text("base_url", base_url)
         self._api_key = None if api_key is None else check.text("api_key", api_key, secret=True)
         self._client = check.client(client, alone=base_url is None and api_key is None)
-        self._limits = Limits(
-            check.seconds("timeout", timeout),
-            check.seconds("first_chunk_timeout", first_chunk_timeout),
-            check.seconds("stall_timeout", stall_timeout),
-        )
+        self._limits = Limits(*map(check.seconds, Limits._fields, (timeout, first_chunk_timeout, stall_timeout)))
         self._max_retries = check.count("max_retries", max_retries)
         self._require_finish = check.flag("require_finish", require_finish)
         self._options = check.options(options)
@@ -127,13 +123,8 @@ class Agent:
             ConfigError: no usable key or base URL. Everything else is raised by the stream.
         """
         body = self._body(as_prompt(prompt), options)
-        limits = Limits(
-            self._limits.timeout if timeout is ... else check.seconds("timeout", timeout),
-            self._limits.first_chunk_timeout
-            if first_chunk_timeout is ...
-            else check.seconds("first_chunk_timeout", first_chunk_timeout),
-            self._limits.stall_timeout if stall_timeout is ... else check.seconds("stall_timeout", stall_timeout),
-        )
+        given = zip(Limits._fields, (timeout, first_chunk_timeout, stall_timeout), self._limits, strict=True)
+        limits = Limits(*(own if value is ... else check.seconds(name, value) for name, value, own in given))
         scope = Scope(check.event(cancel))
         home = self._home()
         if self._client is None:
@@ -208,9 +199,7 @@ class Agent:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -299,7 +288,11 @@ class _Home:
                 if self._client is not None:
                     self._connector = Connector.adopt(self._client, self._max_retries)
                 else:
-                    self._connector = Connector.make(*self.find_endpoint(), self._max_retries)
+                    endpoint = self.find_endpoint()
+                    try:
+                        self._connector = Connector.make(*endpoint, self._max_retries)
+                    except Exception as error:  # a proxy variable, SSL_CERT_FILE or a port that cannot be used
+                        raise ConfigError(f"The official client cannot be made: {error}") from error
             return self._connector
 
     def left_by_this_thread(self) -> threading.Event | None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from blades._watch import Event
 
+LONGEST_SECONDS = 10**9  # thirty years; sockets take no more than three hundred
+
 # The parameters of `chat.completions.create` in the oldest official client allowed; others are looked up there.
 _KNOWN_OPTIONS = frozenset({
     "audio", "extra_body", "extra_headers", "extra_query", "frequency_penalty", "function_call", "functions",
@@ -45,7 +47,7 @@ def seconds(name: str, value: object) -> float | None:
         raise TypeError(f"{name} must be a number of seconds or None for no limit, not {type(value).__name__}.")
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be more than 0 seconds and finite, not {value!r}; None means no limit.")
-    return float(value)
+    return float(min(value, LONGEST_SECONDS))
 
 
 def count(name: str, value: object) -> int | None:

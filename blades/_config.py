@@ -88,5 +88,5 @@ def _check_base_url(url: str, source: str) -> None:
     if scheme.lower() not in ("http", "https") or not separator or not rest.strip("/"):
         raise ConfigError(
             f"The base URL from {source} must look like 'https://host/v1' or 'http://127.0.0.1:8000/v1', "
-            f"not {url!r:.200}."
+            f"not {url.rpartition('@')[2]!r:.200}."
         )

@@ -192,6 +192,31 @@ class TestConfiguration:
         Agent("test", model="m").run("go")
         assert server.requests[0].headers["authorization"] == "Bearer from-file"
 
+    @pytest.mark.parametrize(
+        ("variable", "value"),
+        [("ALL_PROXY", "what://user:secret@127.0.0.1:1"), ("SSL_CERT_FILE", "/no/such/file")],
+        ids=["proxy", "certificates"],
+    )
+    def test_what_the_official_client_cannot_use(
+        self, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Settings that it reads from the environment itself are a ConfigError too, which shows no password."""
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(ConfigError, match="The official client cannot be made") as caught:
+            make(base_url="https://127.0.0.1:1/v1").run("go")
+        assert "secret" not in str(caught.value)
+
+    def test_a_port_that_is_none(self) -> None:
+        """The official client finds that out."""
+        with pytest.raises(ConfigError, match="port"):
+            make(base_url="http://127.0.0.1:abc/v1").run("go")
+
+    def test_limits_of_centuries(self, server: LocalServer, agent: Agent) -> None:
+        """No limit is too long, for whichever way a body is read."""
+        for framing in ("chunked", "close"):
+            server.add(Answer("a", "b", framing=framing))
+            assert agent.run("go", timeout=1e10, stall_timeout=10**400).text == "ab"
+
     def test_nothing_is_read_before_the_first_call(self, server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
         """An agent may be made first and configured later."""
         agent = Agent("test", model="m")

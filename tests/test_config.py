@@ -118,6 +118,13 @@ def test_a_base_url_without_scheme_or_host_is_refused(url: str) -> None:
     assert url in str(caught.value)
 
 
+def test_a_refused_base_url_shows_no_password() -> None:
+    """Also where the scheme is what is missing."""
+    with pytest.raises(ConfigError, match="'host/v1'") as caught:
+        find_endpoint("key", "user:secret@host/v1")
+    assert "secret" not in str(caught.value)
+
+
 def test_an_unreadable_dotenv_file_is_a_configuration_error(tmp_path: Path) -> None:
     """Bytes that are not UTF-8 do not escape as a decoding error."""
     (tmp_path / ".env").write_bytes(b"OPENAI_API_KEY=\xff\xfe\n")
