@@ -30,8 +30,6 @@ from blades._sse import BYTE_ORDER_MARK, EVENT_LIMIT_BYTES, Decoder, EventTooLon
 from blades._totals import Calls, Text
 from blades._values import Chunk, Head, Reply, ToolCall, Usage
 
-__all__ = ["Assembly", "Chunk", "Head", "Reply", "ToolCall", "Usage"]
-
 PREFIX_BYTES = 200  # of the body, kept for errors
 A_STREAM = "a stream of chat completion chunks"
 
@@ -91,7 +89,7 @@ class Assembly:
     @property
     def finished(self) -> bool:
         """Whether the answer is known to be whole: ``[DONE]`` or a finish reason was seen."""
-        return self.done or self.finish_reason is not None
+        return self._failure is None and (self.done or self.finish_reason is not None)
 
     def reply(self, *, complete: bool, request_id: str | None) -> Reply:
         """Return the totals."""

@@ -9,8 +9,9 @@ import tracemalloc
 
 import pytest
 
-from blades._assembly import Assembly, Head
+from blades._assembly import Assembly
 from blades._errors import StreamError, StreamProtocolError, StreamServerError
+from blades._values import Head
 from wire import BASE_URL, DONE, HELLO, STOP, chunk, data, replays
 
 HEAD = Head(200, "text/html", "https://user:secret@example.com/v1?key=secret", "r1")
@@ -45,6 +46,16 @@ def test_a_chunk_holds_what_came_with_it() -> None:
     assert (only.usage.prompt_tokens, only.usage.total_tokens, only.usage.raw) == (None, 3, {"total_tokens": 3})
     assert only.raw["x"] == [1]
     assert only.raw["choices"][0]["logprobs"] is None
+
+
+def test_an_error_in_the_event_of_the_finish_reason_is_a_failure() -> None:
+    """The answer is not known to be whole, whether or not anybody reads on."""
+    assembly = Assembly()
+    assembly.feed(chunk("a", finish_reason="stop", event={"error": {"message": "boom"}}) + DONE)
+    assert assembly.next_chunk() is not None
+    assert not assembly.finished
+    with pytest.raises(StreamServerError, match="boom"):
+        assembly.next_chunk()
 
 
 def test_parts_of_tool_calls_are_on_the_chunks() -> None:
