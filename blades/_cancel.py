@@ -64,9 +64,7 @@ _ENDS = frozenset({StreamState.FINISHED, StreamState.CANCELLED, StreamState.FAIL
 _NEXT = {
     StreamState.OPENING: _ENDS | {StreamState.STREAMING},
     StreamState.STREAMING: _ENDS,
-    StreamState.FINISHED: frozenset[StreamState](),
-    StreamState.CANCELLED: frozenset[StreamState](),
-    StreamState.FAILED: frozenset[StreamState](),
+    **dict.fromkeys(_ENDS, frozenset[StreamState]()),
 }
 
 

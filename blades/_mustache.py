@@ -40,7 +40,6 @@ _Node: TypeAlias = str | _Tag | None  # None: a line of a partial starts, which 
 class Template(NamedTuple):
     """A compiled text. `where` tells in every message which one it is: ``message 1 (system)``."""
 
-    text: str
     where: str
     nodes: tuple[_Node, ...]
 
@@ -87,7 +86,7 @@ def compile_template(text: str, where: str, partials: Container[str], *, is_part
     if opened:
         section = opened[-1][0]
         raise _fault(where, section.line, f"the section {short(section.name)} is never closed")
-    return Template(text, where, tuple(body))
+    return Template(where, tuple(body))
 
 
 def _nodes(text: str, where: str, *, is_partial: bool) -> Iterator[_Node]:

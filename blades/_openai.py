@@ -5,7 +5,7 @@ are the official client's. Two of its hooks are used, and one feature of its HTT
 
 - ``_prepare_request(request)`` runs before each attempt, outside the part that retries: nothing leaves once the
   stream has ended, and each request gets a ``trace`` callback.
-- ``_sleep_for_retry`` waits between attempts; here the wait can be interrupted.
+- ``_sleep_for_retry`` waits between attempts, as long as ``_calculate_retry_timeout`` says; here it can be interrupted.
 - The trace callback is told of each new connection and of the end of each response. A connection is tapped once, when
   it is made, to learn which request it is serving, and to read its answer in the cheaper way: see `blades._tap`.
 """
@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import openai
 
-from blades._assembly import Head
 from blades._cancel import SHUTDOWN_WAKES, Interrupted, Scope, in_background
 from blades._tap import LAST_CHUNK, TIMER_SECONDS, Body, Tap, current
+from blades._values import Head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -111,7 +111,7 @@ class Connector:
 
 @final
 class OpenResponse:
-    """An answer whose headers have come. One reader at a time; closed by its reader, or by nobody's while idle."""
+    """An answer whose headers have come. One reader at a time; closed by it, or by anybody while none is reading."""
 
     def __init__(self, response: Any, scope: Scope, connector: Connector) -> None:
         headers = response.headers

@@ -1,6 +1,6 @@
 """Reading one answer: wait for it, feed what comes into the assembly, and judge how it ends.
 
-Everything here runs in the one thread that is inside `Stream.next`, which holds `Scope.reading`.
+Everything here but `Reader.reply` runs in the one thread that is inside `Stream.next`, which holds `Scope.reading`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class Reader:
         try:
             return self._advance()
         except Exception as error:
-            scope.failure = self._described(error)
+            scope.failure = error
+            if isinstance(error, StreamError):
+                error.reply, error.request_id = self.reply(), scope.request_id
+                error.text = error.reply.text
             if not scope.move(StreamState.FAILED):
                 return None  # cancelled meanwhile: that is why the rest failed
             scope.interrupt()  # the opening thread may still be at work
@@ -81,18 +84,16 @@ class Reader:
                         scope.first_content_at = self._last_content
                 return chunk
             if assembly.done or at_end:
-                if not assembly.done:
-                    assembly.verdict(require_finish=self._require_finish)
-                self._finish()
+                assembly.verdict(require_finish=self._require_finish)
+                self.finish(wait=True)
                 return None
             now = time.monotonic()
-            first_try = waiting_since is None
             if waiting_since is None:
                 waiting_since = now
             deadline, limit = self._deadline(waiting_since)
             if scope.state is StreamState.OPENING or scope.response is None:
                 self._await_response(deadline, limit)
-            elif deadline is not None and now >= deadline and not first_try:
+            elif deadline is not None and now >= deadline:
                 at_end = self._late(limit)  # bytes may come for ever, and carry nothing
             else:
                 at_end = self._read(scope.response, deadline, limit)
@@ -162,23 +163,15 @@ class Reader:
         error.limit, error.seconds = limit, seconds
         raise error from None
 
-    def _finish(self) -> None:
+    def finish(self, *, wait: bool) -> None:
         """End well; the rest of the body is read after that, so that the connection can be used again."""
         scope = self.scope
         if scope.move(StreamState.FINISHED) and scope.response is not None:
             response, scope.response = scope.response, None
-            response.finish(wait=True)
+            response.finish(wait=wait)
 
     def _release(self) -> None:
         """Close the response, in the thread that was reading it."""
         response, self.scope.response = self.scope.response, None
         if response is not None:
             response.close()
-
-    def _described(self, error: Exception) -> Exception:
-        """Put what was handed out on an error of this library's own."""
-        if isinstance(error, StreamError):
-            error.reply = self.reply()
-            error.text = error.reply.text
-            error.request_id = self.scope.request_id
-        return error

@@ -10,7 +10,6 @@ from blades._cancel import StreamState
 if TYPE_CHECKING:
     import threading
     from collections.abc import Generator
-    from types import TracebackType
     from typing import Self
 
     from blades._prompt import Message
@@ -61,7 +60,9 @@ class Stream:
         Raises:
             StreamError: the answer was cut short (see its five children); raised again at each further call.
             openai.OpenAIError: the official client's own exception, when the answer never started.
-            ConfigError: there is no usable key or base URL.
+            ConfigError: the official client cannot use a setting, such as a proxy variable.
+            TypeError: it cannot write the request: something in the options is not JSON.
+            ValueError: the same, for half a surrogate pair in a text, or a header that is not ASCII.
             RuntimeError: another thread is inside this method.
         """
         scope = self._scope
@@ -235,19 +236,14 @@ class Stream:
         """Leave the stream: cancelled, unless its finish reason was handed out already. Never raises."""
         scope = self._scope
         if self._assembly.finished and scope.reading.acquire(blocking=False):
-            response = scope.response
-            if scope.move(StreamState.FINISHED) and response is not None:
-                scope.response = None
-                response.finish(wait=False)
+            self._reader.finish(wait=False)
             scope.reading.release()
         scope.cancel()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final, Protocol, final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from blades._cancel import Scope
+
 SHARE_OF_A_CORE: Final = 0.01  # what looking at foreign events may cost: with many hundreds it is done less often
 LONGEST_PERIOD_SECONDS: Final = 0.1
 
@@ -20,14 +22,6 @@ class Event(Protocol):
 
     def is_set(self) -> bool:
         """Tell whether to cancel."""
-        ...
-
-
-class Watched(Protocol):
-    """What an event cancels; see `blades._cancel.Scope`."""
-
-    def cancelled(self) -> bool:
-        """Look at the event, and cancel if it is set."""
         ...
 
 
@@ -50,11 +44,11 @@ class Watcher:
             os.register_at_fork(after_in_child=self._start_afresh)
 
     def _start_afresh(self) -> None:
-        self._scopes: dict[Watched, Callable[[], bool]] = {}  # with its event's is_set
+        self._scopes: dict[Scope, Callable[[], bool]] = {}  # with its event's is_set
         self._running = False
         self._lock = threading.RLock()
 
-    def add(self, scope: Watched, event: Event) -> None:
+    def add(self, scope: Scope, event: Event) -> None:
         """Watch a scope's foreign event until it ends.
 
         Raises:
@@ -70,7 +64,7 @@ class Watcher:
                     self._running = False
                     raise
 
-    def discard(self, scope: Watched) -> None:
+    def discard(self, scope: Scope) -> None:
         """Stop watching. Without a lock (a dict's pop is atomic), since this runs inside ``__del__`` too."""
         self._scopes.pop(scope, None)
 

@@ -23,7 +23,7 @@ from blades import Agent, Stream, StreamInterrupted, StreamState, StreamTimeout
 from blades import _cancel as cancelling
 from blades import _openai as official
 from blades import _watch as watching
-from blades._assembly import Head
+from blades._values import Head
 from blades.testing import Answer, LocalServer, Stall
 from proxy import Proxy
 

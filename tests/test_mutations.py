@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blades._assembly import Assembly, Chunk, Reply
+from blades._assembly import Assembly
 from blades._errors import StreamError
 from wire import (
     CAPTURES_FOLDER,
@@ -35,6 +35,8 @@ from wire import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from blades._values import Chunk, Reply
 
 BATCHES = 10
 STREAMS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from blades._assembly import Head
+from blades._values import Head
 from wire import (
     BASE_URL,
     CAPTURES,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from blades._assembly import Assembly, Chunk, Head, Reply
+from blades._assembly import Assembly
 from blades._errors import (
     StreamError,
     StreamInterrupted,
@@ -21,6 +21,7 @@ from blades._errors import (
     StreamServerError,
     StreamTruncated,
 )
+from blades._values import Chunk, Head, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
