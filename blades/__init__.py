@@ -10,8 +10,10 @@
         print(chunk.text, end="", flush=True)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from blades._agent import Agent
-from blades._cancel import StreamState
 from blades._errors import (
     BladesError,
     ConfigError,
@@ -23,10 +25,13 @@ from blades._errors import (
     StreamTimeout,
     StreamTruncated,
 )
-from blades._prompt import Message, Prompt
-from blades._stream import Stream
-from blades._template import PromptTemplate
-from blades._values import Chunk, Reply, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from blades._cancel import StreamState
+    from blades._prompt import Message, Prompt
+    from blades._stream import Stream
+    from blades._template import PromptTemplate
+    from blades._values import Chunk, Reply, ToolCall, Usage
 
 __all__ = [
     "Agent",
@@ -49,3 +54,24 @@ __all__ = [
     "ToolCall",
     "Usage",
 ]
+
+# Imported when they are first asked for, as the modules that a stream needs are when the first one is started.
+_LATER = {
+    "_cancel": {"StreamState"},
+    "_prompt": {"Message", "Prompt"},
+    "_stream": {"Stream"},
+    "_template": {"PromptTemplate"},
+    "_values": {"Chunk", "Reply", "ToolCall", "Usage"},
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _LATER.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f"blades.{module}"), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

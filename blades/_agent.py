@@ -5,17 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import traceback
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Self, final
 
 from blades import _check as check
-from blades._cancel import Scope
 from blades._config import find_endpoint
 from blades._errors import ConfigError
-from blades._prompt import as_prompt
-from blades._reader import Limits, Reader
-from blades._stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,10 +18,12 @@ if TYPE_CHECKING:
 
     import openai
 
+    from blades._cancel import Scope
     from blades._chat import Chat
     from blades._config import Endpoint
     from blades._openai import Connector
     from blades._prompt import Message, Prompt
+    from blades._stream import Stream
     from blades._values import Reply
     from blades._watch import Event
 
@@ -88,7 +85,7 @@ class Agent:
         self._base_url = None if base_url is None else check.text("base_url", base_url)
         self._api_key = None if api_key is None else check.text("api_key", api_key, secret=True)
         self._client = check.client(client, alone=base_url is None and api_key is None)
-        self._limits = Limits(*map(check.seconds, Limits._fields, (timeout, first_chunk_timeout, stall_timeout)))
+        self._limits = check.limits((timeout, first_chunk_timeout, stall_timeout))
         self._max_retries = check.count("max_retries", max_retries)
         self._require_finish = check.flag("require_finish", require_finish)
         self._options = check.options(options)
@@ -122,15 +119,17 @@ class Agent:
             ValueError: an impossible value, such as an empty prompt or ``n=2``.
             ConfigError: no usable key or base URL. Everything else is raised by the stream.
         """
-        body = self._body(as_prompt(prompt), options)
-        given = zip(Limits._fields, (timeout, first_chunk_timeout, stall_timeout), self._limits, strict=True)
-        limits = Limits(*(own if value is ... else check.seconds(name, value) for name, value, own in given))
-        scope = Scope(check.event(cancel))
+        # Half of this package, needed from here on: importing it can wait, like the official client.
+        from blades import _cancel, _prompt, _reader, _stream  # noqa: PLC0415
+
+        body = self._body(_prompt.Prompt(prompt), options)
+        limits = check.limits((timeout, first_chunk_timeout, stall_timeout), self._limits)
+        scope = _cancel.Scope(check.event(cancel))
         home = self._home()
         if self._client is None:
             home.find_endpoint()
-        reader = Reader(scope, limits, require_finish=self._require_finish)
-        stream = Stream(reader)
+        reader = _reader.Reader(scope, limits, require_finish=self._require_finish)
+        stream = _stream.Stream(reader)
         context = copy_context()  # where whatever traces the HTTP library's requests finds the caller's span
         if "opentelemetry.trace" in sys.modules:  # else this program does not use it
             from blades._tracing import start_span  # noqa: PLC0415 - see above
@@ -305,6 +304,8 @@ def _open(home: _Home, body: dict[str, Any], scope: Scope, left_by: threading.Ev
     try:
         home.connector().run(body, scope, left_by)
     except Exception as error:  # noqa: BLE001 - raised again by the stream's next(), in the reader's thread
+        import traceback  # noqa: PLC0415 - only a failure needs it
+
         # Whoever keeps the exception keeps these frames: they must not keep the client, and its connections, in turn.
         del home
         traceback.clear_frames(error.__traceback__)

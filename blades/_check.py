@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
     import openai
@@ -30,6 +30,15 @@ _OURS = {
 }
 
 
+@final
+class Limits(NamedTuple):
+    """The caller's limits, in seconds; None is no limit."""
+
+    timeout: float | None
+    first_chunk_timeout: float | None
+    stall_timeout: float | None
+
+
 def text(name: str, value: object, *, secret: bool = False) -> str:
     """Check a text that must say something; a secret is not repeated."""
     if not isinstance(value, str):
@@ -48,6 +57,14 @@ def seconds(name: str, value: object) -> float | None:
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be more than 0 seconds and finite, not {value!r}; None means no limit.")
     return float(min(value, LONGEST_SECONDS))
+
+
+def limits(values: tuple[object, object, object], agent: Limits | None = None) -> Limits:
+    """Check an agent's limits, or those of a call, where `...` stands for the agent's."""
+    given: Iterable[object] = values
+    if agent is not None:
+        given = (own if value is ... else value for value, own in zip(values, agent, strict=True))
+    return Limits(*map(seconds, Limits._fields, given))
 
 
 def count(name: str, value: object) -> int | None:
@@ -98,6 +115,8 @@ def options(values: dict[str, Any]) -> dict[str, Any]:
         if name in _OURS:
             raise TypeError(f"{name!r} is not an option: {_OURS[name]}.")
         if name not in _KNOWN_OPTIONS and name not in (known := _official_options()):
+            import difflib  # noqa: PLC0415 - for a message only
+
             similar = difflib.get_close_matches(name, known, 1)
             raise TypeError(
                 f"{name!r} is not a parameter of chat.completions.create in the installed openai package"

@@ -19,9 +19,10 @@ they reach the caller from worker processes as they were raised.
 
 from __future__ import annotations
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
-from blades._values import Reply
+if TYPE_CHECKING:
+    from blades._values import Reply
 
 
 class BladesError(Exception):
@@ -48,8 +49,14 @@ class StreamError(BladesError):
     """
 
     text: str = ""
-    reply: Reply = Reply()
+    reply: Reply
     request_id: str | None = None
+
+    def __init__(self, *args: object) -> None:
+        from blades._values import Reply  # noqa: PLC0415 - only a stream needs it, see blades/__init__.py
+
+        super().__init__(*args)
+        self.reply = Reply()
 
 
 @final

@@ -116,11 +116,6 @@ class Prompt(Sequence[Message]):
 PromptLike: TypeAlias = Prompt | str | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]]
 
 
-def as_prompt(value: PromptLike) -> Prompt:
-    """Return a prompt, made of anything that `Prompt` takes."""
-    return value if isinstance(value, Prompt) else Prompt(value)
-
-
 def prompt_of(messages: Iterable[Message]) -> Prompt:
     """Return a prompt of what are messages for sure: nothing is checked."""
     prompt = object.__new__(Prompt)

@@ -6,7 +6,7 @@ Everything here but `Reader.reply` runs in the one thread that is inside `Stream
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, final
+from typing import TYPE_CHECKING, Final, NoReturn, final
 
 from blades._assembly import Assembly
 from blades._cancel import StreamState
@@ -14,19 +14,11 @@ from blades._errors import StreamError, StreamInterrupted, StreamTimeout
 
 if TYPE_CHECKING:
     from blades._cancel import Response, Scope
+    from blades._check import Limits
     from blades._values import Chunk, Reply
 
 LATE_SECONDS: Final = 1.0  # how long to wait, after a finish reason, for usage and the end of the body
 GRACE_SECONDS: Final = 0.02  # what has arrived is read, even by a consumer that asks for it after its time limit
-
-
-@final
-class Limits(NamedTuple):
-    """The caller's limits, in seconds; None is no limit."""
-
-    timeout: float | None
-    first_chunk_timeout: float | None
-    stall_timeout: float | None
 
 
 @final

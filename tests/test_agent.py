@@ -17,6 +17,7 @@ import openai
 import pytest
 from openai.resources.chat.completions import Completions
 
+import blades
 from blades import Agent, ConfigError, Message, PromptTemplate, StreamInterrupted, _check
 from blades.testing import Answer, Cut, LocalServer, Stall
 
@@ -225,10 +226,21 @@ class TestConfiguration:
         assert agent.run("go").complete
 
     def test_import_is_light(self) -> None:
-        """The package does not import the official client, nor the parts that are for tests."""
-        script = "import sys, blades; print([m for m in ('openai', 'pydantic', 'blades.testing') if m in sys.modules])"
+        """It imports neither the official client, nor what a stream needs, nor what is for tests."""
+        modules = ("openai", "pydantic", "blades._openai", "blades._stream", "blades._values", "blades.testing")
+        script = (
+            f"import sys; from blades import Agent, PromptTemplate; print([m for m in {modules} if m in sys.modules])"
+        )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
         assert done.stdout.strip() == "[]"
+
+    def test_every_name_can_be_imported(self) -> None:
+        """Those that are imported late, too; a name that does not exist is an AttributeError."""
+        script = "import blades; assert {*blades.__all__} <= {*dir(blades)}; print(blades.Reply(), blades.Replay)"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+        assert done.stderr.splitlines()[-1].startswith("AttributeError: module 'blades' has no attribute 'Replay'")
+        for name in blades.__all__:
+            assert getattr(blades, name).__name__ == name
 
 
 class TestClient:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from blades import Message, Prompt, PromptTemplate, Reply
-from blades._prompt import as_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,7 +155,7 @@ def test_a_prompt_is_continued(other: Any) -> None:
     prompt = Prompt([SYSTEM])
     assert prompt + other == Prompt([SYSTEM, USER])
     assert prompt == Prompt([SYSTEM])
-    assert Prompt(other) == as_prompt(other) == Prompt([USER])
+    assert Prompt(other) == Prompt([USER])
 
 
 def test_a_reply_continues_a_prompt() -> None:
@@ -182,7 +181,7 @@ async def never() -> None: ...
         pytest.param(lambda: [{"role": "user", "content": 1}], "message 1: .*content.* type int", id="content"),
     ],
 )
-@pytest.mark.parametrize("use", [Prompt, as_prompt, Prompt([SYSTEM]).__add__], ids=["Prompt", "as_prompt", "+"])
+@pytest.mark.parametrize("use", [Prompt, Prompt([SYSTEM]).__add__], ids=["Prompt", "+"])
 def test_what_is_no_prompt_is_refused(make: Callable[[], Any], expected: str, use: Callable[[Any], Prompt]) -> None:
     """With what was expected, what came, and what to do."""
     with pytest.raises(TypeError, match=expected):
@@ -217,7 +216,7 @@ def test_prompts_are_values() -> None:
     prompt = Prompt([SYSTEM, Message("user", PARTS)])
     assert pickle.loads(pickle.dumps(prompt)) == prompt
     assert len({prompt, Prompt(list(prompt)), prompt[:1]}) == 2
-    assert as_prompt(prompt) is prompt
+    assert Prompt(prompt) == prompt
     with pytest.raises(AttributeError):
         prompt._messages = ()  # type: ignore[misc]  # the point of the test
 
