@@ -73,6 +73,7 @@ class Tap:
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Read for the library."""
+        self.before_body = False
         if self._kept:
             data, self._kept = self._kept[:max_bytes], self._kept[max_bytes:]
             return data
@@ -155,6 +156,8 @@ class Body:
     @classmethod
     def of(cls, response: Any, scope: Scope) -> Body | None:
         """Find the short way to a response's body; None if the library must read it."""
+        if not hasattr(getattr(response.stream, "_stream", None), "_httpcore_stream"):
+            return None  # a caller's transport has put a stream of its own before the library's
         tap = getattr(getattr(response.extensions.get("network_stream"), "read", None), "__self__", None)
         headers = response.headers
         usual = headers.get("transfer-encoding", "").lower() == "chunked" and "content-length" not in headers

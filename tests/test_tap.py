@@ -268,6 +268,9 @@ class TestHeaders:
             assert Tap(stream).is_usual
 
     def test_a_connection_without_tap(self, scope: Scope) -> None:
-        """A transport of the caller's own has no short way."""
-        response = SimpleNamespace(headers={"transfer-encoding": "chunked"}, extensions={"network_stream": object()})
+        """A network backend of the caller's own has no short way."""
+        stream = SimpleNamespace(_stream=SimpleNamespace(_httpcore_stream=None))
+        response = SimpleNamespace(
+            headers={"transfer-encoding": "chunked"}, extensions={"network_stream": object()}, stream=stream
+        )
         assert Body.of(response, scope) is None
