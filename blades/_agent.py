@@ -44,12 +44,14 @@ class Agent:
         api_key: The key. Default: ``OPENAI_API_KEY``, found the same way. Read when the first stream is started.
         client: An `openai.OpenAI` of your own (`openai.AzureOpenAI` included), instead of `base_url` and `api_key`. It
             is not closed by the agent, and its timeouts apply besides the agent's. Every promise about cancelling holds
-            on its HTTP/1.1 connections. On a transport that is not the official client's own, the reader is freed at
-            once as ever, but the server is told only when its next bytes come; on HTTP/2 it is not told, and streams
-            must be read one at a time, see docs/cancelling.md. Such an agent can be neither pickled nor used in a
+            on its HTTP/1.1 connections, but for two cases where the reader is freed at once as ever and the server is
+            told only when its next bytes come: before the headers of an answer on a connection that the client had
+            opened for somebody else, and on a transport that hides its sockets. On HTTP/2 it is not told, and streams
+            must be read one at a time: see docs/cancelling.md. Such an agent can be neither pickled nor used in a
             forked child.
         timeout: Seconds for the whole stream. None: no limit.
-        first_chunk_timeout: Seconds until the first content (text, reasoning or a tool call). None: `stall_timeout`.
+        first_chunk_timeout: Seconds until the first content (text, reasoning, a refusal or a tool call). None:
+            `stall_timeout`.
         stall_timeout: Seconds without content, from the call on. None: no limit. Keep-alive comments do not count.
         max_retries: How often the official client tries again, before the answer starts. None: 2, or what the given
             client says.
@@ -303,7 +305,7 @@ def _open(home: _Home, body: dict[str, Any], scope: Scope, left_by: threading.Ev
     """Do the opening thread's work. It knows the scope only: a stream that nobody holds any more must not live on."""
     try:
         home.connector().run(body, scope, left_by)
-    except Exception as error:  # noqa: BLE001 - raised again by the stream's next(), in the reader's thread
+    except BaseException as error:  # noqa: BLE001 - raised again by the stream's next(), in the reader's thread
         import traceback  # noqa: PLC0415 - only a failure needs it
 
         # Whoever keeps the exception keeps these frames: they must not keep the client, and its connections, in turn.

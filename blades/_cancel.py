@@ -10,7 +10,9 @@ platform's facts behind it:
   all others only shut down, and only under the scope's lock, which the owner takes before it lets a socket go.
 - A connection whose response is complete may already serve another stream. So a socket is held from the first byte
   of the request to the end of the response, and not a moment longer.
-- After ``fork()`` the child has the parent's sockets; ``shutdown`` there would cut the parent's stream.
+- After ``fork()`` the child has the parent's sockets, where it would take the parent's bytes, and the locks that other
+  threads held, which nobody will release there: its copies of the parent's scopes are given up at once.
+- At the interpreter's exit daemon threads stop for ever, wherever they are, with the locks that they hold.
 - A signal handler, or ``__del__``, may run in a thread that is inside any of these functions: the lock is re-entrant,
   each step leaves a state that the others can start from, and waking uses `queue.SimpleQueue`, whose ``put`` is
   documented to be re-entrant.
@@ -31,6 +33,7 @@ from enum import Enum
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol, final
+from weakref import WeakSet
 
 from blades._watch import is_set, other_watcher, watcher
 
@@ -85,8 +88,8 @@ class Response(Protocol):
         """Give the connection back after a whole answer."""
         ...
 
-    def close(self) -> None:
-        """Release the connection. Never raises."""
+    def close(self) -> bool:
+        """Release the connection, without waiting for it; False if that cannot be done now. Never raises."""
         ...
 
 
@@ -127,7 +130,7 @@ class Scope:
         self.interruption: SimpleQueue[None] = SimpleQueue()  # what the opening thread waits for when it has to sleep
         self.reading: threading.Lock = threading.Lock()  # held by the one thread that is inside the response
         self.response: Response | None = None
-        self.failure: Exception | None = None  # why there is no response, or no more of it
+        self.failure: BaseException | None = None  # why there is no response, or no more of it
         self.deadline: float | None = None  # of the read under way, on the clock of time.monotonic
         self.tail = b""  # the last bytes that came on the connection
         self.shared = False  # the connection carries other streams as well (HTTP/2): never to be shut down
@@ -135,16 +138,20 @@ class Scope:
         self._handshake: socket.socket | None = None  # a duplicate, while the TLS layer has the original
         self._told = False  # a cancel was carried out to its end
         self._lock = threading.RLock()
-        self._process = os.getpid()
         self._watcher = watcher if type(event) is threading.Event else other_watcher
+        _scopes.add(self)
 
     def watch(self) -> None:
         """Have the foreign event looked at, if there is one, until the request ends."""
         if self.foreign_event is not None:
             self._watcher.add(self, self.foreign_event)
 
-    def move(self, state: StreamState) -> bool:
-        """Go to a state; False if the table has no such step, which means that somebody else was first."""
+    def move(self, state: StreamState, *, aside: bool = False) -> bool:
+        """Go to a state; False if the table has no such step, which means that somebody else was first.
+
+        Others are told of a cancel in a thread of its own, and of another step if it is `aside`: the calling thread may
+        be in a signal handler or ``__del__``, which have interrupted it, perhaps with the locks of those others.
+        """
         with self._lock:
             was = self.state
             live = state not in _ENDS
@@ -158,11 +165,11 @@ class Scope:
             self._watcher.discard(self)
         if self.on_end is not None or logger.isEnabledFor(logging.DEBUG):
             tell = partial(self._tell, was, state)
-            in_background(tell) if state is StreamState.CANCELLED else tell()
+            in_background(tell) if aside or state is StreamState.CANCELLED else tell()
         return True
 
     def _tell(self, was: StreamState, state: StreamState) -> None:
-        """Tell others of a step: of a cancel in a thread of its own, for the interrupted one may have their locks."""
+        """Tell others of a step."""
         logger.debug("stream %x: %s -> %s, request id %s", id(self), was.value, state.value, self.request_id)
         if state in _ENDS and self.on_end is not None:
             self.on_end()
@@ -193,8 +200,6 @@ class Scope:
 
     def interrupt(self) -> None:
         """Shut the socket down if one is in use, and wake whoever waits for this request."""
-        if self._process != os.getpid():
-            return
         with self._lock:
             sock = self._handshake or self._socket
             if sock is not None:
@@ -227,7 +232,7 @@ class Scope:
             if remaining <= LONGEST_WAIT_SECONDS:
                 raise TimeoutError
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Say why there will be no response; too late if the request has ended for another reason."""
         with self._lock:
             if self.live:
@@ -235,16 +240,24 @@ class Scope:
         self.inbox.put(None)
 
     def dispose(self) -> None:
-        """Close the response of an ended request, unless a thread is reading it: that one will call this again.
-
-        In a thread of its own, because closing takes the connection pool's lock, which is not re-entrant: the
-        caller may be a signal handler or ``__del__`` that interrupted the pool. Nothing waits for that thread.
-        """
+        """Close the response of an ended request, unless a thread is reading it: that one will call this again."""
         if self.reading.acquire(blocking=False):
-            response, self.response = self.response, None
-            self.reading.release()
-            if response is not None:
-                in_background(response.close)
+            try:
+                if self.response is not None and self.response.close():
+                    self.response = None
+            finally:
+                self.reading.release()
+
+    def give_up(self) -> None:
+        """End the copy that a forked child has of a request: its connection is the parent's."""
+        self._lock, self.reading = threading.RLock(), threading.Lock()
+        self.let_go()
+        if self.live:
+            self.failure = RuntimeError(
+                "This stream belongs to the process that started it, from which this one was forked: read it there, or "
+                "start a stream here."
+            )
+            self.state, self.live = StreamState.FAILED, False
 
     def sleep(self, seconds: float) -> None:
         """Wait, unless the request ends before.
@@ -299,14 +312,30 @@ class Scope:
                 self._handshake = None
 
 
-def in_background(function: Callable[[], None]) -> None:
-    """Run a function in a short-lived thread, without waiting for it to start; not at all at interpreter exit.
+_scopes: WeakSet[Scope] = WeakSet()
+
+
+def _give_up_scopes() -> None:
+    for scope in list(_scopes):
+        scope.give_up()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_give_up_scopes)
+
+
+def in_background(function: Callable[[], None]) -> bool:
+    """Run a function in a short-lived thread, without waiting for it to start; False if that cannot be done.
 
     `threading.Thread.start` waits for the thread: forever, in ``__del__`` while the interpreter is finalizing.
     """
-    if not sys.is_finalizing():
-        with suppress(RuntimeError):  # no new threads: the process is ending, and its sockets with it
-            _thread.start_new_thread(function, ())
+    if sys.is_finalizing():
+        return False
+    try:
+        _thread.start_new_thread(function, ())
+    except RuntimeError:  # no more threads, or the process is ending, and its sockets with it
+        return False
+    return True
 
 
 def shutdown(sock: socket.socket) -> None:

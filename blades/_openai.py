@@ -13,6 +13,7 @@ are the official client's. Two of its hooks are used, and one feature of its HTT
 from __future__ import annotations
 
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -86,7 +87,7 @@ class Connector:
         if not (scope.holds_socket and SHUTDOWN_WAKES):
             PumpedResponse(response, scope).pump()
         elif not scope.deliver(response):
-            response.close()
+            response.release()
 
     def leave(self) -> threading.Event:
         """Note that the calling thread leaves a drain behind; return the event to set when it is done."""
@@ -114,6 +115,9 @@ class OpenResponse:
     """An answer whose headers have come. One reader at a time; closed by it, or by anybody while none is reading."""
 
     def __init__(self, response: Any, scope: Scope, connector: Connector) -> None:
+        self._response = response
+        self._scope = scope
+        self._connector: Connector | None = connector  # which closes its client when the last one lets go of it
         headers = response.headers
         self.head = Head(
             status=response.status_code,
@@ -121,13 +125,17 @@ class OpenResponse:
             base_url=str(connector.client.base_url).rstrip("/"),
             request_id=headers.get("x-request-id"),
         )
-        self._response = response
-        self._scope = scope
-        self._connector: Connector | None = connector  # which closes its client when the last one lets go of it
         # Content that is not encoded is taken as it comes, without the two layers of generators that decode it.
-        encoded = headers.get("content-encoding", "identity") != "identity"
+        encoded = headers.get("content-encoding", "identity") != "identity" or response.is_closed  # a hook has read it
         self._pieces: Iterator[bytes] = response.iter_bytes() if encoded else iter(response.stream)
         self._body = None if encoded else Body.of(response, scope)
+        stream = response.extensions.get("network_stream")
+        if stream is not None and not (response.is_closed or scope.holds_socket or scope.shared):
+            _tap(stream, scope)  # the caller's own request has made this connection
+
+    def __del__(self) -> None:  # when Ctrl-C came between any two steps
+        if self._connector is not None:
+            in_background(self._response.close)
 
     def read(self, deadline: float | None) -> bytes:
         """Read the next piece; ``b""`` is the proper end.
@@ -150,7 +158,7 @@ class OpenResponse:
             if deadline is not None and time.monotonic() >= deadline - TIMER_SECONDS:
                 raise TimeoutError from error
             raise
-        self.close()
+        self.release()
         return b""
 
     def drain(self, seconds: float) -> bool:
@@ -169,21 +177,33 @@ class OpenResponse:
         Not with a short time limit here, and then again in the background: the HTTP library closes a connection whose
         reading failed, if only by a time limit.
         """
-        if wait and self._scope.tail == LAST_CHUNK and self.drain(TIMER_SECONDS):
-            return
+        try:
+            if wait and self._scope.tail == LAST_CHUNK and self.drain(TIMER_SECONDS):
+                return
+        except BaseException:
+            self.close()
+            raise
         drained = threading.Event() if self._connector is None else self._connector.leave()
 
         def drain_and_close() -> None:
             self.drain(DRAIN_SECONDS)
-            self.close()
+            self.release()
             drained.set()
 
         in_background(drain_and_close)
         if wait:
             drained.wait(TIMER_SECONDS)
 
-    def close(self) -> None:
-        """Release the connection. Idempotent, never raises; the owner only, see `Scope.dispose`."""
+    def close(self) -> bool:
+        """Release the connection in a thread of its own; False if there are no more threads.
+
+        It takes the connection pool's lock, which is not re-entrant: the caller may be a signal handler or ``__del__``
+        that interrupted the pool. Nor is it made to be interrupted, as the main thread can be. Nothing waits for it.
+        """
+        return in_background(self.release)
+
+    def release(self) -> None:
+        """Release the connection, here and now; for its reader. Idempotent, raises no Exception."""
         with suppress(Exception):
             self._response.close()
         # An exception that somebody keeps has frames that refer to this: they must not keep the client in turn.
@@ -222,7 +242,7 @@ class PumpedResponse:
                     inbox.put(error)
                     break
                 inbox.put(piece)
-        self._response.close()
+        self._response.release()
 
     def read(self, deadline: float | None) -> bytes:
         """Take the next piece; the same contract as `OpenResponse.read`, but ``b""`` when the stream has ended."""
@@ -237,10 +257,11 @@ class PumpedResponse:
         del wait
         self._wanted.put(False)
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Stop reading; takes effect when the next bytes come. Any thread may call this, it only sends a word."""
         self._left = True
         self._wanted.put(False)
+        return True
 
 
 def _hook(client: Any) -> None:
@@ -286,10 +307,21 @@ def _tracer(scope: Scope) -> Callable[[str, Mapping[str, Any]], None]:
             scope.hold_handshake()
         elif step == "start_tls.failed":
             scope.let_go()
+            _close_half_made(info["exception"])
         elif step in ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete"):
             _tap(info["return_value"], scope)
 
     return trace
+
+
+def _close_half_made(error: BaseException | None) -> None:
+    """Close the socket of a handshake that never began: the ssl module forgets it where the connection was reset."""
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            sock = frame.f_locals.get("self")
+            if isinstance(sock, ssl.SSLSocket):
+                sock.close()
+        error = error.__context__
 
 
 def _tap(stream: Any, scope: Scope) -> None:

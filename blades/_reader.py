@@ -54,9 +54,6 @@ class Reader:
         except BaseException:
             scope.cancel()
             raise
-        finally:
-            if not scope.live:
-                self._release()
 
     def reply(self) -> Reply:
         """Return what was handed out so far."""
@@ -70,7 +67,7 @@ class Reader:
         while not scope.cancelled():
             chunk = assembly.next_chunk()
             if chunk is not None:
-                if chunk.text or chunk.reasoning or chunk.tool_calls:
+                if chunk.finish_reason is None or chunk.text or chunk.reasoning or chunk.tool_calls:
                     self._last_content = time.monotonic()
                     if scope.first_content_at is None:
                         scope.first_content_at = self._last_content
@@ -158,12 +155,6 @@ class Reader:
     def finish(self, *, wait: bool) -> None:
         """End well; the rest of the body is read after that, so that the connection can be used again."""
         scope = self.scope
-        if scope.move(StreamState.FINISHED) and scope.response is not None:
+        if scope.move(StreamState.FINISHED, aside=not wait) and scope.response is not None:
             response, scope.response = scope.response, None
             response.finish(wait=wait)
-
-    def _release(self) -> None:
-        """Close the response, in the thread that was reading it."""
-        response, self.scope.response = self.scope.response, None
-        if response is not None:
-            response.close()

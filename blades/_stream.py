@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast, final
 
@@ -63,7 +64,7 @@ class Stream:
             ConfigError: the official client cannot use a setting, such as a proxy variable.
             TypeError: it cannot write the request: something in the options is not JSON.
             ValueError: the same, for half a surrogate pair in a text, or a header that is not ASCII.
-            RuntimeError: another thread is inside this method.
+            RuntimeError: another thread is inside this method, or this process was forked from the stream's.
         """
         scope = self._scope
         if not scope.live:
@@ -235,9 +236,13 @@ class Stream:
     def close(self) -> None:
         """Leave the stream: cancelled, unless its finish reason was handed out already. Never raises."""
         scope = self._scope
+        if sys.is_finalizing():  # the end of the process tells the server; a thread that was stopped may hold the lock
+            return
         if self._assembly.finished and scope.reading.acquire(blocking=False):
-            self._reader.finish(wait=False)
-            scope.reading.release()
+            try:
+                self._reader.finish(wait=False)
+            finally:
+                scope.reading.release()
         scope.cancel()
 
     def __enter__(self) -> Self:

@@ -29,7 +29,7 @@ def is_set(event: Event) -> bool:
     """Look at a foreign event. One that can no longer be asked counts as set: nobody could stop the stream."""
     try:
         return event.is_set()
-    except Exception:  # noqa: BLE001 - the event is not ours: a broken manager process, for instance
+    except BaseException:  # noqa: BLE001 - the event is not ours: a broken manager process, for instance
         return True
 
 
@@ -60,7 +60,7 @@ class Watcher:
                 self._running = True
                 try:
                     threading.Thread(target=self._run, name="blades-watcher", daemon=True).start()
-                except RuntimeError:
+                except BaseException:  # Ctrl-C as well
                     self._running = False
                     raise
 
@@ -72,7 +72,7 @@ class Watcher:
         """Ask all events in one go, which is what happens nearly always."""
         try:
             return any(map(call, list(self._scopes.values())))
-        except Exception:  # noqa: BLE001 - an event of somebody's own; its scope deals with it
+        except BaseException:  # noqa: BLE001 - an event of somebody's own; its scope deals with it
             return True
 
     def _run(self) -> None:

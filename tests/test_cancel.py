@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import multiprocessing
@@ -10,6 +12,7 @@ import os
 import queue
 import signal
 import socket
+import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -577,27 +580,29 @@ class TestNoVictim:
             gc.set_threshold(*thresholds)
         assert texts == {"one two three four five"}
 
-    def test_a_handler_that_logs(self, server: LocalServer, agent: Agent, in_thread: InThread) -> None:
-        """A cancel never waits for a logging handler, whose lock the interrupted thread may hold."""
+    @pytest.mark.parametrize("way", ["cancel", "close", "close when finished"])
+    def test_a_handler_that_logs(self, way: str, server: LocalServer, agent: Agent, in_thread: InThread) -> None:
+        """Ending a stream never waits for a logging handler, whose lock the interrupted thread may hold."""
         held = queue.Queue[Any]()
 
         class Handler(logging.Handler):
             def emit(self, record: logging.LogRecord) -> None:
                 held.put(record)
 
-        server.add(Answer("a", Stall()))
+        server.add(Answer("a", *([FINISH] if "finished" in way else []), Stall()))
         stream = agent.run_stream("go")
-        next(stream)
+        while not (stream.finish_reason if "finished" in way else stream.text):
+            next(stream)
         handler = Handler()
         cancelling.logger.addHandler(handler)
         level = cancelling.logger.level
         cancelling.logger.setLevel(logging.DEBUG)
         try:
             with held.mutex:
-                in_thread(stream.cancel).join(LIMIT_SECONDS)
-                assert stream.state is StreamState.CANCELLED
+                in_thread(stream.cancel if way == "cancel" else stream.close).join(LIMIT_SECONDS)
+                assert stream.state is (StreamState.FINISHED if "finished" in way else StreamState.CANCELLED)
                 assert server.wait_for_request().left.wait(LIMIT_SECONDS)
-            assert "cancelled" in held.get(timeout=LIMIT_SECONDS).getMessage()
+            assert f"-> {stream.state.value}" in held.get(timeout=LIMIT_SECONDS).getMessage()
         finally:
             cancelling.logger.removeHandler(handler)
             cancelling.logger.setLevel(level)
@@ -632,8 +637,11 @@ class TestEvents:
         assert not stream.next()
         kept.cancel()
 
-    def test_an_event_that_raises_counts_as_set(self, server: LocalServer, agent: Agent) -> None:
-        """Nobody could stop such a stream any more."""
+    @pytest.mark.parametrize("error", [BrokenPipeError, asyncio.CancelledError])
+    def test_an_event_that_raises_counts_as_set(
+        self, error: type[BaseException], server: LocalServer, agent: Agent
+    ) -> None:
+        """Nobody could stop such a stream any more; the others are still watched."""
 
         class Broken:
             asked = 0
@@ -641,13 +649,18 @@ class TestEvents:
             def is_set(self) -> bool:
                 self.asked += 1
                 if self.asked > 4:
-                    raise BrokenPipeError
+                    raise error
                 return False
 
-        server.add(Answer("a", Stall()))
+        server.default = Answer("a", Stall())
+        event = multiprocessing.Event()
+        other = agent.run_stream("go", cancel=event)
+        next(other)
         stream = agent.run_stream("go", cancel=Broken())
         stream.reply()
         assert stream.state is StreamState.CANCELLED
+        event.set()
+        assert not other.next()
 
     def test_an_event_that_blocks_holds_up_its_own_stream_alone(
         self, server: LocalServer, agent: Agent, in_thread: InThread
@@ -676,15 +689,18 @@ class TestEvents:
         other.cancel()
         wait_until(lambda: watchers() == 0)
 
-    def test_no_thread_to_be_had(self, server: LocalServer, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The call says so; the next one works."""
+    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+    def test_no_thread_to_be_had(
+        self, error: type[BaseException], server: LocalServer, agent: Agent, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The call says so; the next one works. So it does when Ctrl-C came at that moment."""
 
         def refuse(_: object) -> None:
-            raise RuntimeError("can't start new thread")
+            raise error("can't start new thread")
 
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
-            with pytest.raises(RuntimeError, match="can't start"):
+            with pytest.raises(error, match="can't start"):
                 agent.run_stream("go", cancel=threading.Event())
         event = threading.Event()
         server.add(Answer("a", Stall()))
@@ -787,6 +803,25 @@ class TestPlatforms:
             stream.cancel()
             assert left(tls_server, number)
 
+    def test_a_connection_that_is_reset_before_its_handshake(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The socket is closed, though the ssl module has let go of it: else there is a ResourceWarning."""
+        made: list[ssl.SSLSocket] = []
+
+        def reset(self: ssl.SSLSocket, *_: object) -> bytes:
+            made.append(self)
+            raise ConnectionResetError
+
+        def not_connected(_: object) -> None:
+            raise OSError(errno.ENOTCONN, "not connected")
+
+        monkeypatch.setattr(ssl.SSLSocket, "recv", reset)
+        monkeypatch.setattr(ssl.SSLSocket, "getpeername", not_connected)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            agent = make(f"https://127.0.0.1:{listener.getsockname()[1]}/v1", max_retries=0)
+            with agent, pytest.raises(openai.APIConnectionError):
+                agent.run("go")
+        assert [sock.fileno() for sock in made] == [-1]
+
     @pytest.mark.parametrize("phase", ["headers", "tokens"])
     def test_a_shutdown_that_wakes_nobody(
         self, phase: str, scene: Scene, in_thread: InThread, monkeypatch: pytest.MonkeyPatch
@@ -855,6 +890,54 @@ class TestOwnClient:
             assert server.connection_log[-1].closed_by_client.wait(LIMIT_SECONDS)
             assert agent.run("sentinel").complete
 
+    def test_a_connection_that_the_caller_has_made(self, server: LocalServer, in_thread: InThread) -> None:
+        """It was not seen when it was made; once the answer has begun, a cancel reaches it all the same."""
+        with openai.OpenAI(base_url=server.base_url, api_key="own") as client:
+            client.chat.completions.create(model="m", messages=[{"role": "user", "content": "before"}])
+            server.add(Answer("a ", Stall()))
+            stream = Agent("test", model="m", client=client).run_stream("go")
+            reader = in_thread(stream.reply)
+            request = server.wait_for_request(2)
+            assert request.stalled.wait(LIMIT_SECONDS)
+            wait_until(lambda: stream.text == "a ")
+            stream.cancel()
+            reader.join(LIMIT_SECONDS)
+            assert request.left.wait(LIMIT_SECONDS)
+            assert server.connections == 1
+
+    def test_a_hook_that_reads_the_answer(self, server: LocalServer) -> None:
+        """Its stream has the whole answer, and leaves the connection to the next one."""
+        hooks = {"response": [lambda response: response.read()]}
+        http_client = openai.DefaultHttpxClient(event_hooks=hooks)
+        with openai.OpenAI(base_url=server.base_url, api_key="own", http_client=http_client) as client:
+            agent = Agent("test", model="m", client=client)
+            for text in ("first", "second", "third"):
+                server.add(Answer(text))
+            streams = [agent.run_stream("go") for _ in range(3)]
+            assert {stream.reply().text for stream in streams} == {"first", "second", "third"}
+
+    def test_a_transport_that_changes_the_answer(self, server: LocalServer) -> None:
+        """What it makes of the answer is what is read."""
+        with openai.OpenAI(base_url=server.base_url, api_key="own", http_client=shouting()) as client:
+            server.add(Answer("one ", "two"))
+            assert Agent("test", model="m", client=client).run("go").text == "ONE two"
+
+    def test_a_hook_that_raises_anything(self, server: LocalServer) -> None:
+        """The reader gets it, instead of waiting for an answer that nobody asks for any more."""
+
+        class Stop(BaseException):
+            pass
+
+        def hook(_: object) -> None:
+            raise Stop
+
+        http_client = openai.DefaultHttpxClient(event_hooks={"request": [hook]})
+        with openai.OpenAI(base_url=server.base_url, api_key="own", http_client=http_client) as client:
+            stream = Agent("test", model="m", client=client).run_stream("go")
+            with pytest.raises(Stop):
+                stream.next()
+            assert stream.state is StreamState.CANCELLED
+
     def test_it_stops_at_the_next_piece(self) -> None:
         """Pieces that could still be read ahead are not, once the consumer has left."""
         scope = cancelling.Scope()
@@ -890,19 +973,45 @@ class Pieces:  # the methods are those of `blades._openai.OpenResponse`
             self.scope.response.close()
         return b"piece"
 
-    def close(self) -> None:
+    def release(self) -> None:
         """Note it."""
         self.closed = True
 
 
 def untraceable() -> Any:
-    """Make an HTTP client with a transport that tells nobody what it does."""
+    """Make an HTTP client with a transport that tells nobody what it does, nor on which socket."""
     with openai.DefaultHttpxClient() as plain:
         transport = type(plain._transport)
 
     class Untraceable(transport):  # type: ignore[misc, valid-type]
         def handle_request(self, request: Any) -> Any:
             request.extensions.pop("trace", None)
-            return super().handle_request(request)
+            response = super().handle_request(request)
+            del response.extensions["network_stream"]
+            return response
 
     return openai.DefaultHttpxClient(transport=Untraceable())
+
+
+def shouting() -> Any:
+    """Make an HTTP client with a transport that changes what it hands on."""
+    with openai.DefaultHttpxClient() as plain:
+        transport = type(plain._transport)
+
+    class Shouting(transport):  # type: ignore[misc, valid-type]
+        def handle_request(self, request: Any) -> Any:
+            response = super().handle_request(request)
+
+            class Changed(type(response.stream).__bases__[0]):  # type: ignore[misc]
+                stream = response.stream
+
+                def __iter__(self) -> Iterator[bytes]:
+                    return (piece.replace(b"one", b"ONE") for piece in self.stream)
+
+                def close(self) -> None:
+                    self.stream.close()
+
+            response.stream = Changed()
+            return response
+
+    return openai.DefaultHttpxClient(transport=Shouting())

@@ -96,14 +96,14 @@ unread = agent.run_stream("headers")
 watched = agent.run_stream("tokens", cancel=threading.Event())
 def read(stream):
     for chunk in stream:
-        print("a chunk", flush=True)
+        os.write(1, b"a chunk\\n")  # in one piece
 readers = [threading.Thread(target=read, args=(agent.run_stream(what),), daemon=True) for what in ("tokens", "headers")]
 for reader in readers:
     reader.start()
 class Cycle: pass
 cycle = Cycle()
 cycle.itself, cycle.stream = cycle, agent.run_stream("tokens")
-print("running", flush=True)
+os.write(1, b"running\\n")
 sys.stdin.readline()
 """
 
@@ -157,10 +157,12 @@ assert not stream.next()
     [
         "sys.exit()",
         "streams.clear(); del stream; import gc; gc.collect(); sys.exit()",
-        "[stream._scope.response.close() for stream in streams]; agent.close(); os._exit(0)",
+        "[stream._scope.response.release() for stream in streams]; agent.close(); os._exit(0)",
         "event = threading.Event(); s = agent.run_stream('c', cancel=event); next(s); event.set(); sys.exit(s.next())",
+        "import pytest; [pytest.raises(RuntimeError, s.next) for s in streams]; os._exit(0)",
+        "[s.cancel() for s in streams]; sys.exit(any(s.state is StreamState.STREAMING for s in streams))",
     ],
-    ids=["exit", "drop", "close", "streams of its own"],
+    ids=["exit", "drop", "close", "streams of its own", "read", "cancel"],
 )
 def test_a_fork_while_streams_run(child: str, server: LocalServer, start: Callable[..., subprocess.Popen[str]]) -> None:
     """Whatever the child does with what it got, the parent's streams go on; events are watched on both sides."""
@@ -173,3 +175,36 @@ def test_a_fork_while_streams_run(child: str, server: LocalServer, start: Callab
         request.release()
     _, errors = parent.communicate("\n", timeout=LIMIT_SECONDS)
     assert (errors, parent.returncode) == ("", 0)
+
+
+STOPPED = """
+held = threading.Event()
+streams = [agent.run_stream("go") for _ in range(2)]
+for stream in streams:
+    next(stream)
+def hold():
+    with streams[0]._scope._lock, streams[1]._scope._lock:
+        held.set()
+        time.sleep({seconds})
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+{end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "seconds"),
+    [
+        ("", 60),
+        ("child = os.fork()\ndel stream\nstreams.clear() if child == 0 else sys.exit(os.waitpid(child, 0)[1])", 1),
+    ],
+    ids=["exit", "fork"],
+)
+def test_a_thread_that_is_stopped_inside_a_stream(
+    end: str, seconds: float, server: LocalServer, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """At the interpreter's exit, and in a forked child, nobody waits for the locks that it held."""
+    server.default = Answer("a ", Stall())
+    child = start("import warnings; warnings.simplefilter('ignore')" + STOPPED.format(end=end, seconds=seconds))
+    _, errors = child.communicate(timeout=LIMIT_SECONDS)
+    assert (errors, child.returncode) == ("", 0)

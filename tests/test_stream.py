@@ -439,6 +439,11 @@ class TestFailing:
             agent.run("go", stall_timeout=0.5)
         assert caught.value.text == "a"
 
+    def test_a_refusal_is_content(self, server: LocalServer, agent: Agent) -> None:
+        """A model that declines says something, too."""
+        server.add(Answer(*[part for _ in range(6) for part in (chunk(refusal="no "), 0.5)], chunk("a")))
+        assert agent.run("go", stall_timeout=2.0).refusal == "no " * 6
+
     def test_a_slow_consumer_loses_nothing(self, server: LocalServer, agent: Agent) -> None:
         """What has arrived is read, although its time limit has passed meanwhile."""
         server.add("a b")
