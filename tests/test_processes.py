@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -36,13 +38,15 @@ def start(server: LocalServer) -> Iterator[Callable[..., subprocess.Popen[str]]]
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         children.append(child)
         return child
 
     yield run
     for child in children:
-        child.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # and what it has forked
         child.communicate()
 
 
@@ -179,14 +183,11 @@ def test_a_fork_while_streams_run(child: str, server: LocalServer, start: Callab
 
 STOPPED = """
 held = threading.Event()
-streams = [agent.run_stream("go") for _ in range(2)]
-for stream in streams:
-    next(stream)
-def hold():
-    with streams[0]._scope._lock, streams[1]._scope._lock:
-        held.set()
-        time.sleep({seconds})
-threading.Thread(target=hold, daemon=True).start()
+streams = [agent.run_stream("go")]
+next(streams[0])
+hold = "with lock: held.set(); sleep({seconds})"  # no function of this module: that would keep it, and its streams
+names = dict(lock=streams[0]._scope._lock, held=held, sleep=time.sleep)
+threading.Thread(target=exec, args=(hold, names), daemon=True).start()
 held.wait()
 {end}
 """
@@ -196,7 +197,7 @@ held.wait()
     ("end", "seconds"),
     [
         ("", 60),
-        ("child = os.fork()\ndel stream\nstreams.clear() if child == 0 else sys.exit(os.waitpid(child, 0)[1])", 1),
+        ("child = os.fork()\nstreams.clear() if child == 0 else sys.exit(os.waitpid(child, 0)[1])", 1),
     ],
     ids=["exit", "fork"],
 )
