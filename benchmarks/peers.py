@@ -22,6 +22,7 @@ OURS = ("blades", "openai")
 TASK_SECONDS = 600
 IMPORT = "import time; start = time.process_time(); import {}; print((time.process_time() - start) * 1e3)"
 CHUNKS = 200_000
+ENVIRONMENT = {**os.environ, "OPENAI_API_KEY": "any", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # it asks no other host
 
 
 def packages(name: str) -> tuple[str, ...]:
@@ -56,10 +57,9 @@ def version(name: str) -> str:
 def measure(name: str, task: str, *urls: str) -> Any:
     """Run a task; give what it measured, or a word on why not."""
     command = [python(name), HERE / "peer.py", name, task, *urls]
-    environment = {**os.environ, "OPENAI_API_KEY": "any", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TASK_SECONDS, env=environment, check=False
+            command, capture_output=True, text=True, timeout=TASK_SECONDS, env=ENVIRONMENT, check=False
         )
     except subprocess.TimeoutExpired:
         return f"> {TASK_SECONDS} s"
@@ -72,7 +72,7 @@ def measure(name: str, task: str, *urls: str) -> Any:
 def import_time(name: str) -> float:
     """Milliseconds of CPU; the best of five, once its files are compiled."""
     module = load_module_name(name)
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    environment = {key: value for key, value in ENVIRONMENT.items() if key != "PYTHONDONTWRITEBYTECODE"}
     command = [python(name), "-c", IMPORT.format(module)]
     return min(float(subprocess.check_output(command, text=True, env=environment)) for _ in range(5))
 

@@ -24,11 +24,10 @@ VERSIONS = ("blades-sdk", "openai", "httpx2", "httpx", "h11", "pydantic", "jiter
 READ_ME = """\
 `ours` reads `Agent.run_stream` in a `for` loop. `openai.Stream` is the official client's own reader. `floor` is the
 least that the official client's bytes cost: split at blank lines, `json.loads`, and the text taken out. All three
-ask the
-same server, a process of its own on loopback, in turn; each figure is the median of several turns. CPU is that of the
-client's process, kernel included. Paced streams send 50 events a second, each in a packet of its own, and are read by a
-thread each; the latency is from the server's `send` to the reader's loop body. Ours can be below the floor: it reads a
-chunked body off the socket, where the floor goes through the HTTP library's layers.
+ask the same server, a process of its own on loopback, in turn; each figure is the median of several turns. CPU is that
+of the client's process, kernel included. Paced streams send 50 events a second, each in a packet of its own, and are
+read by a thread each; the latency is from the server's `send` to the reader's loop body. Ours can be below the floor:
+it reads a chunked body off the socket, where the floor goes through the HTTP library's layers.
 """
 
 
