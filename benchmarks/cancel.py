@@ -176,6 +176,8 @@ def openings(rounds: int) -> Iterator[Phase]:
         gate.set()
         socket.getaddrinfo = look_up
     yield phase
+    while any(thread.name == "blades-open" for thread in threading.enumerate()):
+        time.sleep(0.1)  # a hundred threads that give up connecting, all at once, would disturb the phases after this
 
 
 def proxy_connect(rounds: int) -> Iterator[Phase]:
