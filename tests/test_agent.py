@@ -250,14 +250,15 @@ class TestClient:
         """Its key and headers are used; closing the agent does not close it."""
         client = openai.OpenAI(base_url=server.base_url, api_key="own", default_headers={"X-Own": "1"})
         with client:
+            client.models.list()
             with Agent("test", model="m", client=client) as agent:
                 assert agent.run("go").complete
-            assert server.requests[0].headers["authorization"] == "Bearer own"
-            assert server.requests[0].headers["x-own"] == "1"
+            assert server.requests[1].headers["authorization"] == "Bearer own"
+            assert server.requests[1].headers["x-own"] == "1"
+            assert server.connections == 1
             assert not client.is_closed()
             plain = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "direct"}])
             assert plain.choices[0].message.content
-            assert server.connections == 1
 
     def test_its_retries_are_kept_unless_told_otherwise(self, server: LocalServer) -> None:
         """max_retries of the client, or of the agent."""
@@ -290,6 +291,7 @@ class TestClient:
 class TestElsewhere:
     """Threads and processes."""
 
+    @pytest.mark.usefixtures("patient")
     def test_many_threads_share_one_agent(self, server: LocalServer, agent: Agent) -> None:
         """Each gets its own answer; no more connections are made than are used at once."""
         server.default = lambda request: f"answer to {request.json['messages'][-1]['content']}"

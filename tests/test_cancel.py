@@ -401,6 +401,7 @@ def are_back(before: tuple[int, int]) -> bool:
 class TestNoVictim:
     """A cancel hits its own stream and no other."""
 
+    @pytest.mark.usefixtures("patient")
     def test_a_late_cancel_leaves_the_connection_to_the_next_stream(self, server: LocalServer, agent: Agent) -> None:
         """A finished stream's cancel, from many threads, while its connection serves another one."""
         server.add("first")
@@ -419,6 +420,7 @@ class TestNoVictim:
         assert server.connections == 1
 
     @pytest.mark.parametrize("pause", [0.0, 0.005, 0.02], ids=["at once", "soon", "late"])
+    @pytest.mark.usefixtures("patient")
     def test_the_end_of_the_body_may_come_later_than_that_of_the_answer(
         self, pause: float, server: LocalServer, agent: Agent
     ) -> None:
