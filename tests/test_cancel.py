@@ -43,6 +43,7 @@ OPENINGS = ("dns", "connect", "handshake", "proxy connect", "proxy handshake", "
 WAITS = ("headers", "headers re-used", "tokens", "tokens re-used", "proxy headers", "proxy tokens", "back-off")
 EMPTY_DELTA = b'data: {"choices":[{"index":0,"delta":{"content":""}}]}\n\n'
 FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+LIMITS = ("timeout", "first_chunk_timeout", "stall_timeout")
 MEANS = ("cancel", "own event", "threading event", "multiprocessing event")
 
 
@@ -730,20 +731,37 @@ def pour(listener: socket.socket, data: bytes) -> None:
 class TestDeadlines:
     """Each limit, in each phase, whatever the server sends meanwhile."""
 
-    @pytest.mark.parametrize("limit", ["timeout", "first_chunk_timeout", "stall_timeout"])
     @pytest.mark.parametrize("phase", [*OPENINGS, "headers", "headers tls", "back-off", "proxy headers"])
-    def test_before_the_answer(self, phase: str, limit: str, scene: Scene) -> None:
-        """Connecting and retries count; the limit is named, and the server is told."""
-        limits: dict[str, Any] = {limit: 1.0}  # long enough for a busy machine to come to the phase in question
-        stream = scene.agent.run_stream(scene.prompt, **limits)
-        scene.arrived(stream)
-        with pytest.raises(StreamTimeout, match=f"{limit}=1 seconds"):
-            stream.next()
-        assert stream.timing.total < 1.0 + SOON_SECONDS
-        assert scene.told()
-        assert stream.state is StreamState.FAILED
+    def test_before_the_answer(
+        self, phase: str, tls_server: LocalServer, trust: None, in_thread: InThread, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Connecting and retries count; the limit is named, and the server is told. All limits at a time."""
+        seconds = 1.5  # long enough for a busy machine to bring every stream to the phase in question
+        streams, errors = dict[str, Stream](), queue.SimpleQueue[StreamTimeout]()
 
-    @pytest.mark.parametrize("limit", ["timeout", "first_chunk_timeout", "stall_timeout"])
+        def read(stream: Stream) -> None:
+            with pytest.raises(StreamTimeout) as caught:
+                stream.next()
+            errors.put(caught.value)
+
+        with contextlib.ExitStack() as stack:
+            scenes = []
+            for limit in LIMITS:
+                server = tls_server if phase.endswith("tls") else stack.enter_context(LocalServer(pace=0))
+                scene = set_scene(phase, server, stack, monkeypatch)
+                limits: dict[str, Any] = {limit: seconds}
+                streams[limit] = scene.agent.run_stream(scene.prompt, **limits)
+                scene.arrived(streams[limit])
+                in_thread(lambda stream=streams[limit]: read(stream))  # type: ignore[misc]
+                scenes.append(scene)
+            said = [str(errors.get(timeout=LIMIT_SECONDS)) for _ in LIMITS]
+            assert all(scene.told() for scene in scenes)
+        for limit, stream in streams.items():
+            assert sum(f" {limit}={seconds} seconds" in text for text in said) == 1
+            assert stream.timing.total < seconds + SOON_SECONDS
+            assert stream.state is StreamState.FAILED
+
+    @pytest.mark.parametrize("limit", LIMITS)
     @pytest.mark.parametrize(
         "step",
         [
