@@ -309,6 +309,6 @@ def _open(home: _Home, body: dict[str, Any], scope: Scope, left_by: threading.Ev
         import traceback  # noqa: PLC0415 - only a failure needs it
 
         # Whoever keeps the exception keeps these frames: they must not keep the client, and its connections, in turn.
-        del home
+        del home, body
         traceback.clear_frames(error.__traceback__)
         scope.fail(error)

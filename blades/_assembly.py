@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, final
 
-from blades._errors import StreamError, StreamProtocolError, StreamTruncated
+from blades._errors import StreamError, StreamProtocolError, StreamTruncated, again
 from blades._json import (
     Json,
     error_in,
@@ -135,13 +135,13 @@ class Assembly:
                 if chunk is not None:
                     self.chunks += 1
                     return chunk
-                if event is None:
+                if event is None and self._failure is None:
                     return None
         except EventTooLongError:
             self._failure = self._protocol_error("events of at most 16 MiB", "a longer one")
         except StreamError as error:
-            self._failure = error
-        raise self._failure
+            self._failure = again(error)
+        raise again(self._failure)
 
     def verdict(self, *, require_finish: bool) -> None:
         """Return if the answer counts as whole. To be called after `end`, when `next_chunk` returned None.
@@ -274,19 +274,18 @@ class Assembly:
         if event is None:
             return None
         choice = first_choice(event.get("choices"))
-        error = error_in(event, named=choice is None and any(name in event for name in ("message", "detail", "msg")))
-        if error is not None:
-            raise error
-        self.done = choice is not None and isinstance(choice.get("message"), dict)
+        named = choice is None and any(name in event for name in ("message", "detail", "msg"))
+        self._failure = error_in(event, named=named)
+        self.done = self._failure is None and choice is not None and isinstance(choice.get("message"), dict)
         return self._chunk(event, odd=True) if self.done else None
 
     def _check_stray(self) -> bytes:
         """Return the line outside of the events; raise if it is an error object that lacks only its ``data:``."""
         stray = self._decoder.stray
         event = object_in(stray)
-        error = error_in(event, named=False) if event else None
-        if error is not None:
-            raise error
+        self._failure = error_in(event, named=False) if event else None
+        if self._failure is not None:
+            raise again(self._failure)
         return stray
 
     def _protocol_error(self, expected: str, came: str) -> StreamProtocolError:

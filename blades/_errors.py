@@ -19,10 +19,12 @@ they reach the caller from worker processes as they were raised.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, TypeVar, final
 
 if TYPE_CHECKING:
     from blades._values import Reply
+
+AnyError = TypeVar("AnyError", bound=BaseException)
 
 
 class BladesError(Exception):
@@ -108,3 +110,18 @@ class StreamTimeout(StreamError, TimeoutError):  # noqa: N818 - says what happen
 
     limit: str = ""
     seconds: float = 0.0
+
+
+def again(error: AnyError) -> AnyError:
+    """Make an exception that says the same as one that was raised, to be kept instead of it.
+
+    The traceback of the first one has every frame that it passes, the caller's among them: a stream that kept it would
+    keep all that these frames refer to, and itself, until the next garbage collection.
+    """
+    built_in: Any = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
+    copy: AnyError = built_in.__new__(type(error), *error.args)
+    built_in.__init__(copy, *error.args)
+    vars(copy).update(vars(error))
+    if error.__cause__ is not None:
+        copy.__cause__ = again(error.__cause__)
+    return copy

@@ -51,8 +51,12 @@ def display_stream(stream: Stream) -> None:
         raise
     if stream.state not in _RUNNING:  # else it was not ours: another thread reads it
         view.draw(_line(stream, reader.failure))
-    if reader.failure is not None:
-        raise reader.failure
+    failure, reader.failure = reader.failure, None
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            del failure  # else it keeps this frame, which keeps it, and with it all the callers' frames
 
 
 def display_result(stream: Stream) -> None:

@@ -28,22 +28,19 @@ def pieces(stream: Stream, cutter: Cutter) -> Generator[str]:
     As a ``for`` loop over the stream, this owns it: leaving early ends it. When it fails, what is left of the text
     comes first, and then the exception.
     """
-    failure: Exception | None = None
     try:
         yield from cutter.feed(stream.text)
-        while failure is None:
+        while True:
             try:
                 if not stream.next():
                     break
             except RuntimeError:  # another thread has the stream
                 raise
-            except Exception as error:  # noqa: BLE001 - raised again below
-                failure = error
-            else:
-                yield from cutter.feed(stream.current().text)
+            except Exception:
+                yield from cutter.end()
+                raise
+            yield from cutter.feed(stream.current().text)
         yield from cutter.end()
-        if failure is not None:
-            raise failure
     except RuntimeError:  # this loop never had the stream
         raise
     except BaseException:

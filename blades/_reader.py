@@ -6,11 +6,11 @@ Everything here but `Reader.reply` runs in the one thread that is inside `Stream
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, NoReturn, final
+from typing import TYPE_CHECKING, Final, final
 
 from blades._assembly import Assembly
 from blades._cancel import StreamState
-from blades._errors import StreamError, StreamInterrupted, StreamTimeout
+from blades._errors import StreamError, StreamInterrupted, StreamTimeout, again
 
 if TYPE_CHECKING:
     from blades._cancel import Response, Scope
@@ -43,10 +43,10 @@ class Reader:
         try:
             return self._advance()
         except Exception as error:
-            scope.failure = error
             if isinstance(error, StreamError):
                 error.reply, error.request_id = self.reply(), scope.request_id
                 error.text = error.reply.text
+            scope.failure = again(error)
             if not scope.move(StreamState.FAILED):
                 return None  # cancelled meanwhile: that is why the rest failed
             scope.interrupt()  # the opening thread may still be at work
@@ -94,7 +94,7 @@ class Reader:
         try:
             scope.receive(deadline)
         except TimeoutError:
-            self._time_out(limit)
+            raise self._timed_out(limit) from None
         if scope.failure is not None:
             raise scope.failure
         if scope.response is not None and scope.move(StreamState.STREAMING):
@@ -121,7 +121,7 @@ class Reader:
     def _late(self, limit: str) -> bool:
         """Deal with a limit that was reached: True if nothing that matters is missing."""
         if not self.assembly.finished and self.scope.live:
-            self._time_out(limit)
+            raise self._timed_out(limit) from None
         return True
 
     def _deadline(self, waiting_since: float) -> tuple[float | None, str]:
@@ -141,7 +141,7 @@ class Reader:
         deadline, limit = min(ends)
         return max(deadline, waiting_since + GRACE_SECONDS), limit
 
-    def _time_out(self, limit: str) -> NoReturn:
+    def _timed_out(self, limit: str) -> StreamTimeout:
         seconds: float = getattr(self._limits, limit)
         waited_for = {
             "timeout": "The answer did not end",
@@ -150,7 +150,7 @@ class Reader:
         }[limit]
         error = StreamTimeout(f"{waited_for} within {limit}={seconds:g} seconds.")
         error.limit, error.seconds = limit, seconds
-        raise error from None
+        return error
 
     def finish(self, *, wait: bool) -> None:
         """End well; the rest of the body is read after that, so that the connection can be used again."""

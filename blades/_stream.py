@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast, final
 
 from blades._cancel import StreamState
+from blades._errors import again
 
 if TYPE_CHECKING:
     import threading
@@ -85,7 +86,7 @@ class Stream:
 
     def _over(self) -> bool:
         if self._scope.failure is not None and self.state is StreamState.FAILED:
-            raise self._scope.failure
+            raise again(self._scope.failure)
         return False
 
     def current(self) -> Chunk:

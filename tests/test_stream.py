@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import threading
+import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -384,7 +388,8 @@ class TestFailing:
         for again in (stream.next, stream.reply, lambda: next(stream), lambda: list(stream)):
             with pytest.raises(error) as second:
                 again()
-            assert second.value is caught.value
+            assert repr(second.value) == repr(caught.value)
+            assert vars(second.value) == vars(caught.value)
 
     def test_an_answer_without_finish_is_accepted_on_request(self, server: LocalServer) -> None:
         """require_finish=False is for servers that never send one."""
@@ -438,6 +443,74 @@ class TestFailing:
         with pytest.raises(StreamTimeout, match="stall_timeout") as caught:
             agent.run("go", stall_timeout=0.5)
         assert caught.value.text == "a"
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            pytest.param(Answer("a ", "b", End()), id="ends early"),
+            pytest.param(Answer("a ", "b", Cut()), id="cut"),
+            pytest.param(Answer("a ", {"error": {"message": "overloaded"}}), id="error event"),
+            pytest.param(Answer("a ", {"choices": [{"finish_reason": "error"}]}), id="error as finish reason"),
+            pytest.param(Answer("a ", b"data: no JSON\n\n"), id="no JSON"),
+            pytest.param(Answer("a ", b'{"error": "stray"}\n', done=False), id="stray error"),
+            pytest.param(Answer.raw(b'{"error": "body"}'), id="error body"),
+            pytest.param(Answer.raw(b"<html>"), id="page"),
+            pytest.param(Answer("a ", Stall()), id="stalled"),
+            pytest.param(Answer(before_headers=[Stall()]), id="stalled before headers"),
+            pytest.param(Answer(before_headers=[Cut()]), id="cut before headers"),
+            pytest.param(Answer.error(401, "no"), id="401"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "read",
+        [
+            pytest.param(list, id="for"),
+            pytest.param(Stream.reply, id="reply"),
+            pytest.param(lambda stream: stream.print(io.StringIO()), id="print"),
+            pytest.param(lambda stream: list(stream.words()), id="words"),
+        ],
+    )
+    def test_a_failure_that_nobody_keeps_keeps_nothing(
+        self, read: Callable[[Stream], object], answer: Answer, server: LocalServer
+    ) -> None:
+        """Neither the agent, whose connections are closed then, nor what is in the variables of those who called."""
+
+        class Work:
+            """What a caller has in hand meanwhile."""
+
+        def call(work: Work) -> None:
+            agent = Agent("t", model="m", base_url=server.base_url, api_key="k", max_retries=0, stall_timeout=0.1)
+            for run in (agent.run, lambda prompt: read(agent.run_stream(prompt))):
+                server.add("warm", answer)
+                assert agent.run("warm", stall_timeout=LIMIT_SECONDS).complete
+                try:
+                    run("go")
+                except (StreamError, openai.OpenAIError) as error:
+                    failed.append(repr(error))
+            stream = agent.run_stream("go")
+            for _ in range(2):
+                try:
+                    stream.reply()
+                except (StreamError, openai.OpenAIError) as error:
+                    failed.append(repr(error))
+            assert work is gone()
+
+        work, failed = Work(), list[str]()
+        server.default = answer
+        gone = weakref.ref(work)
+        gc.disable()
+        try:
+            call(work)
+            del work
+            assert gone() is None
+            assert len(failed) == 4
+            assert len(set(failed)) == 1
+            deadline = time.monotonic() + LIMIT_SECONDS
+            while server.open_connections:
+                assert time.monotonic() < deadline
+                threading.Event().wait(0.002)
+        finally:
+            gc.enable()
 
     def test_a_refusal_is_content(self, server: LocalServer, agent: Agent) -> None:
         """A model that declines says something, too."""
