@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import socket
 import ssl
-import sys
 import threading
 import time
 import traceback
+import weakref
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, cast, final
@@ -43,7 +43,10 @@ class Connector:
 
     def __init__(self, client: openai.OpenAI, *, owned: bool) -> None:
         self.client = client
-        self._owned = owned
+        if owned:
+            # Not __del__: together with the client, in a cycle, its sockets could be collected before it closes them.
+            # Not at exit either: daemon threads that read a stream would tell of an error, or hold a lock for ever.
+            weakref.finalize(self, _close, client).atexit = False
         self._left = threading.local()  # the drain that the calling thread left behind, if any
         _hook(client)
 
@@ -98,16 +101,6 @@ class Connector:
         """Take the drain that the calling thread left behind; waiting for it gets its connection back."""
         event, self._left.drain = getattr(self._left, "drain", None), None
         return event
-
-    def close(self) -> None:
-        """Close the client if it was made here."""
-        if self._owned:
-            self.client.close()
-
-    def __del__(self) -> None:
-        if not sys.is_finalizing():  # a daemon thread may have been stopped for ever with one of the client's locks
-            with suppress(Exception):
-                self.close()
 
 
 @final
@@ -262,6 +255,11 @@ class PumpedResponse:
         self._left = True
         self._wanted.put(False)
         return True
+
+
+def _close(client: openai.OpenAI) -> None:
+    with suppress(Exception):
+        client.close()
 
 
 def _hook(client: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import multiprocessing
 import os
@@ -349,6 +350,28 @@ class TestElsewhere:
 
         server.add("in a loop")
         assert asyncio.run(cell()) == "in a loop"
+
+    def test_it_is_dropped_in_a_cycle(self, server: LocalServer) -> None:
+        """Its client is closed before the collector takes the sockets: one that comes first would warn of that."""
+        closed = []
+
+        class Socket:
+            """As a socket, something of the client's that says at its end how it was left; the first in the cycle."""
+
+            client: Any = None
+
+            def __del__(self) -> None:
+                closed.append(self.client.is_closed())
+
+        holder: list[object] = [Socket()]
+        holder.append(holder)
+        agent = make(base_url=server.base_url)
+        holder.append(agent)
+        assert agent.run("go").complete
+        holder[0].client = agent._home().connector().client  # type: ignore[attr-defined]
+        del agent, holder
+        gc.collect()
+        assert closed == [True]
 
     def test_close_lets_a_running_stream_end(self, server: LocalServer) -> None:
         """Closing an agent closes what is idle; the agent can be used again."""
