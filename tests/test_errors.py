@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import pickle
+import socket
+import ssl
+from typing import Any
 
+import openai
 import pytest
 
 import blades
@@ -19,8 +25,11 @@ from blades import (
     StreamTimeout,
     StreamTruncated,
 )
+from blades._errors import again
 from blades.testing import Answer, End, LocalServer
 
+REQUEST: Any = openai.OpenAI(api_key="k")._client.build_request("POST", "http://127.0.0.1")
+RESPONSE: Any = type("Response", (), {"request": REQUEST, "status_code": 429, "headers": {}})()
 STREAM_ERRORS = [StreamTruncated, StreamInterrupted, StreamServerError, StreamProtocolError, StreamTimeout]
 
 
@@ -41,6 +50,39 @@ def test_an_error_of_a_stream_survives_pickling(server: LocalServer, agent: Agen
     assert type(landed) is StreamTruncated
     assert str(landed) == str(caught.value)
     assert (landed.text, landed.reply, landed.request_id) == ("half", caught.value.reply, "req-1")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StreamTimeout("message"),
+        StreamServerError("message", "more"),
+        openai.APITimeoutError(request=REQUEST),
+        openai.APIConnectionError(message="message", request=REQUEST),
+        openai.RateLimitError("message", response=RESPONSE, body={"code": "slow"}),
+        KeyError("name"),
+        OSError(errno.ECONNRESET, "message"),
+        ImportError("message", name="module"),
+        UnicodeEncodeError("utf-8", "a\ud83d", 1, 2, "surrogates not allowed"),
+        ssl.SSLCertVerificationError(1, "message"),
+        socket.gaierror(socket.EAI_NONAME, "message"),
+        json.JSONDecodeError("message", "{", 1),
+        ExceptionGroup("message", [ValueError("inner")]),
+        KeyboardInterrupt(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_copy_of_an_exception_says_the_same(error: BaseException) -> None:
+    """Of any kind: its text, its attributes and its cause; but it has no traceback."""
+    error.add_note("note")
+    with pytest.raises(type(error)) as caught:
+        raise error from LookupError("cause")
+    copy = again(caught.value)
+    assert type(copy) is type(error)
+    assert (str(copy), repr(copy), copy.args) == (str(error), repr(error), error.args)
+    assert vars(copy) == vars(error)
+    assert repr(copy.__cause__) == repr(error.__cause__)
+    assert copy.__traceback__ is None
 
 
 @pytest.mark.parametrize("error", STREAM_ERRORS)
