@@ -8,7 +8,10 @@ OLDEST := openai==2.0.0 chevron==0.14.0 python-dotenv==1.0.0 opentelemetry-api==
 demo: .venv/demo
 	@.venv/bin/python examples/run_stream.py
 
-test: lint test-newest test-oldest
+# The environments side by side, because they wait for the network; what is in them one after the other.
+test:
+	$(MAKE) --jobs=2 .venv/test .venv-oldest/test
+	$(MAKE) lint test-newest test-oldest
 
 lint: .venv/test
 	.venv/bin/ruff check .

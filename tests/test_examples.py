@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
@@ -305,25 +306,27 @@ class TestManyPrompts:
         assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "typed"),
-    [
-        ("chatbot.py", [], "Hello\n"),
-        ("complete_code.py", ["prompts.txt:1"], ""),
-        ("translate.py", [], "Hello\n"),
-        ("speak.py", [], ""),
-        ("many_prompts.py", ["prompts.txt", "answers.jsonl"], ""),
-    ],
-)
-def test_without_a_key_a_local_server_answers(
-    environment: dict[str, str], name: str, arguments: list[str], typed: str
-) -> None:
-    """So that each can be tried at once."""
+def test_without_a_key_a_local_server_answers(environment: dict[str, str]) -> None:
+    """So that each can be tried at once. All of them side by side, for the server answers at a model's pace."""
     del environment["OPENAI_API_KEY"]
     Path("prompts.txt").write_text("Hello\n", encoding="utf-8")
-    done = run(name, environment, *arguments, typed=typed)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout or Path("answers.jsonl").read_text(encoding="utf-8")
+    calls: dict[str, tuple[list[str], str]] = {
+        "chatbot.py": ([], "Hello\n"),
+        "complete_code.py": (["prompts.txt:1"], ""),
+        "translate.py": ([], "Hello\n"),
+        "speak.py": ([], ""),
+        "many_prompts.py": (["prompts.txt", "answers.jsonl"], ""),
+    }
+    with ThreadPoolExecutor(len(calls)) as pool:
+        running = {
+            name: pool.submit(run, name, environment, *arguments, typed=typed)
+            for name, (arguments, typed) in calls.items()
+        }
+    for name, call in running.items():
+        done = call.result()
+        assert done.returncode == 0, done.stderr
+        assert done.stdout or name == "many_prompts.py"
+    assert Path("answers.jsonl").read_text(encoding="utf-8")
 
 
 SHORT = sorted({path.name for path in EXAMPLES.glob("*.py")} - {"fan_out_dask.py"})
