@@ -308,7 +308,7 @@ def _open(home: _Home, body: dict[str, Any], scope: Scope, left_by: threading.Ev
     except BaseException as error:  # noqa: BLE001 - raised again by the stream's next(), in the reader's thread
         import traceback  # noqa: PLC0415 - only a failure needs it
 
-        # Whoever keeps the exception keeps these frames: they must not keep the client, and its connections, in turn.
+        # Whoever keeps the exception keeps these frames: they must not keep client, connections and prompt in turn.
         del home, body
         traceback.clear_frames(error.__traceback__)
         scope.fail(error)

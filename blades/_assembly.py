@@ -141,6 +141,7 @@ class Assembly:
             self._failure = self._protocol_error("events of at most 16 MiB", "a longer one")
         except StreamError as error:
             self._failure = again(error)
+            raise
         raise again(self._failure)
 
     def verdict(self, *, require_finish: bool) -> None:
@@ -157,6 +158,8 @@ class Assembly:
         if self.finished:
             return
         stray = self._check_stray()
+        if self._failure is not None:
+            raise again(self._failure)
         if not self._decoder.is_stream:
             if not stray and not self._prefix.removeprefix(BYTE_ORDER_MARK).strip():
                 raise self._protocol_error(A_STREAM, "an empty body")
@@ -280,12 +283,10 @@ class Assembly:
         return self._chunk(event, odd=True) if self.done else None
 
     def _check_stray(self) -> bytes:
-        """Return the line outside of the events; raise if it is an error object that lacks only its ``data:``."""
+        """Return the line outside of the events; a failure if it is an error object that lacks only its ``data:``."""
         stray = self._decoder.stray
         event = object_in(stray)
         self._failure = error_in(event, named=False) if event else None
-        if self._failure is not None:
-            raise again(self._failure)
         return stray
 
     def _protocol_error(self, expected: str, came: str) -> StreamProtocolError:

@@ -116,11 +116,15 @@ def again(error: AnyError) -> AnyError:
     """Make an exception that says the same as one that was raised, to be kept instead of it.
 
     The traceback of the first one has every frame that it passes, the caller's among them: a stream that kept it would
-    keep all that these frames refer to, and itself, until the next garbage collection.
+    keep all that these frames refer to, and itself, until the next garbage collection. An exception that only the code
+    of an extension can make (pydantic's ValidationError) is kept as it is.
     """
     built_in: Any = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
-    copy: AnyError = built_in.__new__(type(error), *error.args)
-    built_in.__init__(copy, *error.args)
+    try:
+        copy: AnyError = built_in.__new__(type(error), *error.args)
+        built_in.__init__(copy, *error.args)
+    except TypeError:
+        return error
     vars(copy).update(vars(error))
     if error.__cause__ is not None:
         copy.__cause__ = again(error.__cause__)

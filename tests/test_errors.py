@@ -10,6 +10,7 @@ import ssl
 from typing import Any
 
 import openai
+import pydantic
 import pytest
 
 import blades
@@ -22,6 +23,7 @@ from blades import (
     StreamInterrupted,
     StreamProtocolError,
     StreamServerError,
+    StreamState,
     StreamTimeout,
     StreamTruncated,
 )
@@ -83,6 +85,22 @@ def test_the_copy_of_an_exception_says_the_same(error: BaseException) -> None:
     assert vars(copy) == vars(error)
     assert repr(copy.__cause__) == repr(error.__cause__)
     assert copy.__traceback__ is None
+
+
+def test_what_cannot_be_copied_is_raised_again_itself(server: LocalServer) -> None:
+    """A caller's hook raises an exception that only the code of an extension can make; the stream fails as ever."""
+
+    def hook(_: object) -> None:
+        pydantic.TypeAdapter(int).validate_python("no number")
+
+    http_client = openai.DefaultHttpxClient(event_hooks={"response": [hook]})
+    with openai.OpenAI(base_url=server.base_url, api_key="k", http_client=http_client, max_retries=0) as client:
+        stream = Agent("test", model="m", client=client).run_stream("go")
+        for _ in range(2):
+            with pytest.raises(openai.APIConnectionError) as caught:
+                stream.next()
+            assert isinstance(caught.value.__cause__, pydantic.ValidationError)
+            assert stream.state is StreamState.FAILED
 
 
 @pytest.mark.parametrize("error", STREAM_ERRORS)
