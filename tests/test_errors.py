@@ -97,9 +97,9 @@ def test_what_cannot_be_copied_is_raised_again_itself(server: LocalServer) -> No
     with openai.OpenAI(base_url=server.base_url, api_key="k", http_client=http_client, max_retries=0) as client:
         stream = Agent("test", model="m", client=client).run_stream("go")
         for _ in range(2):
-            with pytest.raises(openai.APIConnectionError) as caught:
-                stream.next()
-            assert isinstance(caught.value.__cause__, pydantic.ValidationError)
+            with pytest.raises((pydantic.ValidationError, openai.APIConnectionError)) as caught:
+                stream.next()  # an official client 2.x wraps it
+            assert isinstance(caught.value.__cause__ or caught.value, pydantic.ValidationError)
             assert stream.state is StreamState.FAILED
 
 
