@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from blades import PromptTemplate
-from blades._mustache import compile_template, render
+from blades._prompts.mustache import compile_template, render
 
 try:
     import chevron

@@ -32,7 +32,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from blades._certificate import make_certificate
+from blades.testing._certificate import make_certificate
 
 FIELDS = (
     '"id":"chatcmpl-BxyzABCDEFGH1234567890","object":"chat.completion.chunk","created":1763836800,'

@@ -27,15 +27,16 @@ from blades._errors import (
 )
 
 if TYPE_CHECKING:
-    from blades._cancel import StreamState
-    from blades._prompt import Message, Prompt
+    from blades._chat import Chat
+    from blades._prompts.messages import Message, Prompt
+    from blades._prompts.template import PromptTemplate
     from blades._stream import Stream
-    from blades._template import PromptTemplate
-    from blades._values import Chunk, Reply, ToolCall, Usage
+    from blades._values import Chunk, Reply, StreamState, Timing, ToolCall, Usage
 
 __all__ = [
     "Agent",
     "BladesError",
+    "Chat",
     "Chunk",
     "ConfigError",
     "Message",
@@ -51,17 +52,18 @@ __all__ = [
     "StreamState",
     "StreamTimeout",
     "StreamTruncated",
+    "Timing",
     "ToolCall",
     "Usage",
 ]
 
 # Imported when they are first asked for, as the modules that a stream needs are when the first one is started.
 _LATER = {
-    "_cancel": {"StreamState"},
-    "_prompt": {"Message", "Prompt"},
+    "_chat": {"Chat"},
+    "_prompts.messages": {"Message", "Prompt"},
     "_stream": {"Stream"},
-    "_template": {"PromptTemplate"},
-    "_values": {"Chunk", "Reply", "ToolCall", "Usage"},
+    "_prompts.template": {"PromptTemplate"},
+    "_values": {"Chunk", "Reply", "StreamState", "Timing", "ToolCall", "Usage"},
 }
 
 

@@ -8,8 +8,8 @@ import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Self, final
 
-from blades import _check as check
-from blades._config import find_endpoint
+from blades import _options as check
+from blades._credentials import find_endpoint
 from blades._errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     import openai
 
-    from blades._cancel import Scope
     from blades._chat import Chat
-    from blades._config import Endpoint
-    from blades._openai import Connector
-    from blades._prompt import Message, Prompt
+    from blades._credentials import Endpoint
+    from blades._prompts.messages import Message, Prompt
     from blades._stream import Stream
+    from blades._transport.cancel import Scope
+    from blades._transport.client import Connector
+    from blades._transport.events import Event
     from blades._values import Reply
-    from blades._watch import Event
 
 
 @final
@@ -122,7 +122,9 @@ class Agent:
             ConfigError: no usable key or base URL. Everything else is raised by the stream.
         """
         # Half of this package, needed from here on: importing it can wait, like the official client.
-        from blades import _cancel, _prompt, _reader, _stream  # noqa: PLC0415
+        from blades import _call, _stream  # noqa: PLC0415
+        from blades._prompts import messages as _prompt  # noqa: PLC0415
+        from blades._transport import cancel as _cancel  # noqa: PLC0415
 
         body = self._body(_prompt.Prompt(prompt), options)
         limits = check.limits((timeout, first_chunk_timeout, stall_timeout), self._limits)
@@ -130,11 +132,11 @@ class Agent:
         home = self._home()
         if self._client is None:
             home.find_endpoint()
-        reader = _reader.Reader(scope, limits, require_finish=self._require_finish)
+        reader = _call.Reader(scope, limits, require_finish=self._require_finish)
         stream = _stream.Stream(reader)
         context = copy_context()  # where whatever traces the HTTP library's requests finds the caller's span
         if "opentelemetry.trace" in sys.modules:  # else this program does not use it
-            from blades._tracing import start_span  # noqa: PLC0415 - see above
+            from blades._output.tracing import start_span  # noqa: PLC0415 - see above
 
             context.run(start_span, self.name, body, home.base_url, scope, reader.assembly)
         if not scope.cancelled():
@@ -284,7 +286,7 @@ class _Home:
         """Return the connector; make it when it is first needed."""
         with self._lock:
             if self._connector is None:
-                from blades._openai import Connector  # noqa: PLC0415 - imports the official client: half a second
+                from blades._transport.client import Connector  # noqa: PLC0415 - imports the official client: half a second
 
                 if self._client is not None:
                     self._connector = Connector.adopt(self._client, self._max_retries)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
-from blades import _check as check
-from blades._cancel import StreamState
-from blades._prompt import Message, Prompt
+from blades import _options as check
+from blades._prompts.messages import Message, Prompt
+from blades._values import StreamState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import EllipsisType
 
     from blades._agent import Agent
-    from blades._assembly import Assembly
-    from blades._cancel import Scope
     from blades._stream import Stream
+    from blades._transport.cancel import Scope
+    from blades._transport.events import Event
     from blades._values import Reply
-    from blades._watch import Event
+    from blades._wire.decoder import Assembly
 
 MARK: Final = "cancelled"  # the key that tells a part of an answer; of ours, so it never goes out
 

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast, final
+from typing import TYPE_CHECKING, Literal, cast, final
 
-from blades._cancel import StreamState
 from blades._errors import again
+from blades._values import StreamState, Timing
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Generator
     from typing import Self
 
-    from blades._prompt import Message
-    from blades._reader import Reader
-    from blades._terminal import Writable
+    from blades._call import Reader
+    from blades._output.terminal import Writable
+    from blades._prompts.messages import Message
     from blades._values import Chunk, Reply, ToolCall, Usage
-
-
-@final
-class Timing(NamedTuple):
-    """How long a stream took."""
-
-    first_chunk: float | None
-    """Seconds from the call to the first content (text, reasoning, tool call), None before it."""
-    total: float
-    """Seconds from the call to the end, or until now."""
-    chunks: int
-    """How many chunks were handed out."""
 
 
 @final
@@ -142,7 +130,7 @@ class Stream:
         Raises:
             Exception: as `next`; and what the file raises, such as `BrokenPipeError`, after the stream was ended.
         """
-        from blades._terminal import print_stream  # noqa: PLC0415 - for people, who can wait for it
+        from blades._output.terminal import print_stream  # noqa: PLC0415 - for people, who can wait for it
 
         return print_stream(self, file, reasoning=reasoning, escape=escape)
 
@@ -158,7 +146,7 @@ class Stream:
         Raises:
             Exception: as `next`; what came until then stays on the page.
         """
-        from blades._notebook import display_stream  # noqa: PLC0415 - for people, who can wait for it
+        from blades._output.notebook import display_stream  # noqa: PLC0415 - for people, who can wait for it
 
         display_stream(self)
 
@@ -186,8 +174,8 @@ class Stream:
             ValueError: An impossible argument.
             Exception: In the loop: as `next`.
         """
-        from blades._pieces import pieces  # noqa: PLC0415 - for people, who can wait for it
-        from blades._sentences import cutter  # noqa: PLC0415 - the same
+        from blades._output.sentences import cutter  # noqa: PLC0415 - the same
+        from blades._output.split import pieces  # noqa: PLC0415 - for people, who can wait for it
 
         return pieces(self, cutter(language, first_at, markdown))
 
@@ -200,7 +188,7 @@ class Stream:
         Raises:
             Exception: In the loop: as `next`.
         """
-        from blades._pieces import Lines, pieces  # noqa: PLC0415 - for people, who can wait for it
+        from blades._output.split import Lines, pieces  # noqa: PLC0415 - for people, who can wait for it
 
         return pieces(self, Lines())
 
@@ -210,12 +198,12 @@ class Stream:
         Raises:
             Exception: In the loop: as `next`.
         """
-        from blades._pieces import Words, pieces  # noqa: PLC0415 - for people, who can wait for it
+        from blades._output.split import Words, pieces  # noqa: PLC0415 - for people, who can wait for it
 
         return pieces(self, Words())
 
     def _ipython_display_(self) -> None:
-        from blades._notebook import display_result  # noqa: PLC0415 - for people, who can wait for it
+        from blades._output.notebook import display_result  # noqa: PLC0415 - for people, who can wait for it
 
         display_result(self)
 

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, final
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 if TYPE_CHECKING:
-    from blades._prompt import Message
+    from blades._prompts.messages import Message
+
+
+@final
+class StreamState(Enum):
+    """Where a stream is. The last three are final."""
+
+    OPENING = "opening"
+    """The request is on its way; no answer yet."""
+    STREAMING = "streaming"
+    """The answer has begun."""
+    FINISHED = "finished"
+    """The answer is whole."""
+    CANCELLED = "cancelled"
+    """Cancelled, or left before its end."""
+    FAILED = "failed"
+    """Ended by an exception."""
 
 
 @final
@@ -157,7 +174,7 @@ class Reply:
     @property
     def message(self) -> Message:
         """The assistant message to put before the next turn."""
-        from blades._prompt import Message  # noqa: PLC0415 - prompts build on replies, and replies on prompts
+        from blades._prompts.messages import Message  # noqa: PLC0415 - prompts build on replies, and replies on prompts
 
         extra: dict[str, Any] = {}
         if self.tool_calls:
@@ -168,6 +185,18 @@ class Reply:
         if self.refusal:
             extra["refusal"] = self.refusal
         return Message("assistant", self.text or (None if extra else ""), **extra)
+
+
+@final
+class Timing(NamedTuple):
+    """How long a stream took."""
+
+    first_chunk: float | None
+    """Seconds from the call to the first content (text, reasoning, tool call), None before it."""
+    total: float
+    """Seconds from the call to the end, or until now."""
+    chunks: int
+    """How many chunks were handed out."""
 
 
 @final

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from blades import Agent, _openai
+from blades import Agent
+from blades._transport import client as transport_client
 from blades.testing import LocalServer
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def agent(server: LocalServer) -> Iterator[Agent]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for the end of a body however busy the machine is: to count connections, not to measure the server."""
-    monkeypatch.setattr(_openai, "DRAIN_SECONDS", 30.0)
+    monkeypatch.setattr(transport_client, "DRAIN_SECONDS", 30.0)
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ import pytest
 from openai.resources.chat.completions import Completions
 
 import blades
-from blades import Agent, ConfigError, Message, PromptTemplate, StreamInterrupted, _check
+from blades import Agent, ConfigError, Message, PromptTemplate, StreamInterrupted
+from blades import _options as _check
 from blades.testing import Answer, Cut, LocalServer, Stall
 
 if TYPE_CHECKING:
@@ -228,7 +229,14 @@ class TestConfiguration:
 
     def test_import_is_light(self) -> None:
         """It imports neither the official client, nor what a stream needs, nor what is for tests."""
-        modules = ("openai", "pydantic", "blades._openai", "blades._stream", "blades._values", "blades.testing")
+        modules = (
+            "openai",
+            "pydantic",
+            "blades._transport.client",
+            "blades._stream",
+            "blades._values",
+            "blades.testing",
+        )
         script = (
             f"import sys; from blades import Agent, PromptTemplate; print([m for m in {modules} if m in sys.modules])"
         )

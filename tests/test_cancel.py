@@ -24,9 +24,9 @@ import openai
 import pytest
 
 from blades import Agent, Stream, StreamInterrupted, StreamState, StreamTimeout
-from blades import _cancel as cancelling
-from blades import _openai as official
-from blades import _watch as watching
+from blades._transport import cancel as cancelling
+from blades._transport import client as official
+from blades._transport import events as watching
 from blades._values import Head
 from blades.testing import Answer, LocalServer, Stall
 from proxy import Proxy
@@ -34,7 +34,7 @@ from proxy import Proxy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from blades._watch import Event
+    from blades._transport.events import Event
 
     InThread = Callable[[Callable[[], object]], threading.Thread]
 
@@ -990,7 +990,7 @@ class TestOwnClient:
             assert stream.state is StreamState.FINISHED
 
 
-class Pieces:  # the methods are those of `blades._openai.OpenResponse`
+class Pieces:  # the methods are those of `blades._transport.client.OpenResponse`
     """A response whose consumer leaves during the third piece."""
 
     def __init__(self, scope: cancelling.Scope) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blades._chunked import Chunked
+from blades._wire.chunked import Chunked
 
 BODY = b"5\r\nhello\r\n00F\r\n, two\r\n\r\nlines\n\r\n1a\r\nabcdefghijklmnopqrstuvwxyz\r\n"
 CONTENT = b"hello, two\r\n\r\nlines\nabcdefghijklmnopqrstuvwxyz"

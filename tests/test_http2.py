@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("h2")
 
 from blades import Agent, StreamState, StreamTimeout
-from blades._certificate import make_certificate
+from blades.testing._certificate import make_certificate
 from http2 import Server
 
 if TYPE_CHECKING:

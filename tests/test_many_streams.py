@@ -16,9 +16,10 @@ resource: Any = pytest.importorskip("resource", reason="there are no such limits
 STREAMS = 1000
 SCRIPT = """
 import json, os, resource, sys, threading
-from blades import Agent, _openai
+from blades import Agent
+from blades._transport import client as transport_client
 
-_openai.DRAIN_SECONDS = 30.0  # however busy the machine is, the first call's connection comes back
+transport_client.DRAIN_SECONDS = 30.0  # however busy the machine is, the first call's connection comes back
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
 agent = Agent("many", model="m", base_url=sys.argv[1], api_key="k")
 assert agent.run("the first call imports and opens what is needed once").complete

@@ -21,12 +21,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blades import PromptError
-from blades._mustache import MAX_DEPTH, compile_template, needed_names, render
+from blades._prompts.mustache import MAX_DEPTH, compile_template, needed_names, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from blades._mustache import Template
+    from blades._prompts.mustache import Template
 
 WAIT_SECONDS = 60.0
 LIMIT_SECONDS = 10.0  # what is unbounded takes hours; of this thread alone where a machine's load would tell

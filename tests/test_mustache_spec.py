@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from blades import PromptError
-from blades._mustache import compile_template, render
+from blades._prompts.mustache import compile_template, render
 
 FOLDER = Path(__file__).parents[1].parent / "shared" / "mustache"
 CASES = [

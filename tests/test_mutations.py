@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blades._assembly import Assembly
 from blades._errors import StreamError
-from wire import (
+from blades._wire.decoder import Assembly
+from wire_cases import (
     CAPTURES_FOLDER,
     COMPLETION,
     DONE,

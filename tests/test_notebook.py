@@ -17,7 +17,7 @@ from ipykernel.kernelspec import write_kernel_spec
 from jupyter_client.manager import KernelManager
 
 from blades import Agent, StreamState
-from blades._notebook import CHARACTERS_A_SECOND, PERIOD_SECONDS, pause_after
+from blades._output.notebook import CHARACTERS_A_SECOND, PERIOD_SECONDS, pause_after
 from blades.testing import Answer, Cut, LocalServer, Stall, chunk
 
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ class TestFaults:
         def broken(*_: object, **__: object) -> None:
             raise OSError("the front end is gone")
 
-        monkeypatch.setattr("blades._notebook._shell", Shell)
+        monkeypatch.setattr("blades._output.notebook._shell", Shell)
         monkeypatch.setattr("IPython.display.display", broken)
         server.add(Answer("half", Stall()))
         stream = agent.run_stream("go")

@@ -13,7 +13,7 @@ import sentencex
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from blades._sentences import LONGEST, OPEN, Sentences
+from blades._output.sentences import LONGEST, OPEN, Sentences
 from blades.testing import Answer, LocalServer, Stall
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blades._sse import BYTE_ORDER_MARK, STRAY_BYTES, Decoder, Event, EventTooLongError
-from wire import cuts
+from blades._wire.sse import BYTE_ORDER_MARK, STRAY_BYTES, Decoder, Event, EventTooLongError
+from wire_cases import cuts
 
 LIMIT = 100
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blades import Agent, StreamInterrupted, StreamState
-from blades._terminal import SEQUENCE_LIMIT, STRING_LIMIT, TerminalFilter
+from blades._output.terminal import SEQUENCE_LIMIT, STRING_LIMIT, TerminalFilter
 from blades.testing import Answer, Cut, LocalServer, Stall, chunk
 
 if TYPE_CHECKING:

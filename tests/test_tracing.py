@@ -23,7 +23,7 @@ pytest.importorskip("opentelemetry.sdk.trace")
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
-from blades import _tracing as tracing
+from blades._output import tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -343,7 +343,7 @@ def test_without_opentelemetry_nothing_is_imported(server: LocalServer) -> None:
 import sys
 from blades import Agent
 assert Agent("a", model="m", base_url=sys.argv[1], api_key="any").run("Hello").complete
-print(sorted(name for name in sys.modules if "opentelemetry" in name or name == "blades._tracing"))
+print(sorted(name for name in sys.modules if "opentelemetry" in name or name == "blades._output.tracing"))
 """
     command = [sys.executable, "-c", program, server.base_url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from blades._values import Head
-from wire import (
+from wire_cases import (
     BASE_URL,
     CAPTURES,
     CAPTURES_FOLDER,

@@ -10,7 +10,7 @@ import pytest
 
 from blades import Agent, StreamError, StreamServerError, StreamState
 from blades.testing import Answer, Cut, LocalServer, Stall
-from wire import BASE_URL, CAPTURES, CAPTURES_FOLDER, ROWS, Case, cuts, recorded, recorded_text
+from wire_cases import BASE_URL, CAPTURES, CAPTURES_FOLDER, ROWS, Case, cuts, recorded, recorded_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

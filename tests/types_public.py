@@ -10,6 +10,7 @@ import blades
 from blades import (
     Agent,
     BladesError,
+    Chat,
     Chunk,
     ConfigError,
     Message,
@@ -25,6 +26,7 @@ from blades import (
     StreamState,
     StreamTimeout,
     StreamTruncated,
+    Timing,
     ToolCall,
     Usage,
 )
@@ -57,6 +59,7 @@ def agents(client: openai.OpenAI, event: threading.Event) -> None:
 def chats(agent: Agent) -> None:
     """A conversation."""
     chat = agent.chat(system="s", history=[{"role": "user", "content": "x"}])
+    assert_type(chat, Chat)
     assert_type(chat.run_stream("x", timeout=1), Stream)
     assert_type(chat.run("x"), Reply)
     assert_type(chat.messages, list[dict[str, Any]])
@@ -88,6 +91,7 @@ def streams(stream: Stream) -> None:
     assert_type(stream.request_id, str | None)
     assert_type(stream.tool_calls, tuple[ToolCall, ...])
     assert_type(stream.message, Message)
+    assert_type(stream.timing, Timing)
     assert_type(stream.timing.first_chunk, float | None)
     assert_type(stream.timing.total, float)
     assert_type(stream.timing.chunks, int)

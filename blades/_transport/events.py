@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol, final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blades._cancel import Scope
+    from blades._transport.cancel import Scope
 
 SHARE_OF_A_CORE: Final = 0.01  # what looking at foreign events may cost: with many hundreds it is done less often
 LONGEST_PERIOD_SECONDS: Final = 0.1

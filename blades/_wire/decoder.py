@@ -12,7 +12,9 @@ from __future__ import annotations
 from typing import Any, final
 
 from blades._errors import StreamError, StreamProtocolError, StreamTruncated, again
-from blades._json import (
+from blades._values import Chunk, Head, Reply, ToolCall, Usage
+from blades._wire.accumulate import Calls, Text
+from blades._wire.deltas import (
     Json,
     error_in,
     fast_reader,
@@ -26,9 +28,7 @@ from blades._json import (
     usage_of,
     without_secrets,
 )
-from blades._sse import BYTE_ORDER_MARK, EVENT_LIMIT_BYTES, Decoder, EventTooLongError
-from blades._totals import Calls, Text
-from blades._values import Chunk, Head, Reply, ToolCall, Usage
+from blades._wire.sse import BYTE_ORDER_MARK, EVENT_LIMIT_BYTES, Decoder, EventTooLongError
 
 PREFIX_BYTES = 200  # of the body, kept for errors
 A_STREAM = "a stream of chat completion chunks"

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blades import Agent, Stream, StreamInterrupted, StreamState
-from blades._pieces import Lines, Words
+from blades._output.split import Lines, Words
 from blades.testing import Answer, Cut, LocalServer, Stall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from blades._pieces import Cutter
+    from blades._output.split import Cutter
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 LIMIT_SECONDS = 10.0  # a wrong path takes 30

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blades._pieces import Lines
-from blades._plain import Plain
+from blades._output.split import Lines
+from blades._output.strip_markdown import Plain
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blades import ConfigError
-from blades._config import find_endpoint
+from blades._credentials import find_endpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, final
 
 from blades._errors import PromptError
-from blades._lookup import look_up, short
-from blades._mustache import Template, compile_template, needed_names, render
-from blades._prompt import Message, Parts, Prompt, as_message, kind_of, messages_of, prompt_of
+from blades._prompts.context import look_up, short
+from blades._prompts.messages import Message, Parts, Prompt, as_message, kind_of, messages_of, prompt_of
+from blades._prompts.mustache import Template, compile_template, needed_names, render
 
 _MAX_NAMES: Final = 50  # listed in a message
 

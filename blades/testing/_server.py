@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, final
 
-from blades._testing_answers import (
+from blades.testing._answers import (
     MODEL,
     Answer,
     Cut,
@@ -40,7 +40,7 @@ from blades._testing_answers import (
     plan,
     talk,
 )
-from blades._testing_wire import BadRequest, ClientLeft, Ended, Selector, Wire, read_request, shutdown
+from blades.testing._http import BadRequest, ClientLeft, Ended, Selector, Wire, read_request, shutdown
 
 if TYPE_CHECKING:
     import ssl
@@ -303,7 +303,7 @@ class LocalServer:
         import ssl  # noqa: PLC0415 - slow to import, and most servers do without
         import tempfile  # noqa: PLC0415 - same
 
-        from blades._certificate import make_certificate  # noqa: PLC0415 - same
+        from blades.testing._certificate import make_certificate  # noqa: PLC0415 - same
 
         authority, server = make_certificate()
         self._directory = tempfile.TemporaryDirectory(prefix="blades-testing-")
@@ -491,7 +491,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 time.sleep(3600)
     except KeyboardInterrupt:
         return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

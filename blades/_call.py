@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, final
 
-from blades._assembly import Assembly
-from blades._cancel import StreamState
 from blades._errors import StreamError, StreamInterrupted, StreamTimeout, again
+from blades._values import StreamState
+from blades._wire.decoder import Assembly
 
 if TYPE_CHECKING:
-    from blades._cancel import Response, Scope
-    from blades._check import Limits
+    from blades._options import Limits
+    from blades._transport.cancel import Response, Scope
     from blades._values import Chunk, Reply
 
 LATE_SECONDS: Final = 1.0  # how long to wait, after a finish reason, for usage and the end of the body

@@ -9,10 +9,10 @@ import tracemalloc
 
 import pytest
 
-from blades._assembly import Assembly
 from blades._errors import StreamError, StreamProtocolError, StreamServerError
 from blades._values import Head
-from wire import BASE_URL, DONE, HELLO, STOP, chunk, data, replays
+from blades._wire.decoder import Assembly
+from wire_cases import BASE_URL, DONE, HELLO, STOP, chunk, data, replays
 
 HEAD = Head(200, "text/html", "https://user:secret@example.com/v1?key=secret", "r1")
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blades._totals import Calls, Text
 from blades._values import ToolCall
+from blades._wire.accumulate import Calls, Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,9 +13,9 @@ import openai
 import pytest
 
 from blades import Agent, StreamInterrupted, StreamTimeout
-from blades import _tap as tap_module
-from blades._cancel import Scope
-from blades._tap import Body, Tap, current
+from blades._transport import connection as tap_module
+from blades._transport.cancel import Scope
+from blades._transport.connection import Body, Tap, current
 from blades.testing import Answer, Cut, LocalServer, Reset, Stall, chunk
 from conftest import LIMIT_SECONDS
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from opentelemetry import context, trace
 
-from blades._cancel import StreamState
+from blades._values import StreamState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.util.types import AttributeValue
 
-    from blades._assembly import Assembly
-    from blades._cancel import Scope
+    from blades._transport.cancel import Scope
     from blades._values import Reply
+    from blades._wire.decoder import Assembly
 
     Attributes: TypeAlias = dict[str, AttributeValue]
 

@@ -29,38 +29,22 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from enum import Enum
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol, final
 from weakref import WeakSet
 
-from blades._watch import is_set, other_watcher, watcher
+from blades._transport.events import is_set, other_watcher, watcher
+from blades._values import StreamState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from blades._transport.events import Event
     from blades._values import Head
-    from blades._watch import Event
 
 
 logger = logging.getLogger("blades")
-
-
-@final
-class StreamState(Enum):
-    """Where a stream is. The last three are final."""
-
-    OPENING = "opening"
-    """The request is on its way; no answer yet."""
-    STREAMING = "streaming"
-    """The answer has begun."""
-    FINISHED = "finished"
-    """The answer is whole."""
-    CANCELLED = "cancelled"
-    """Cancelled, or left before its end."""
-    FAILED = "failed"
-    """Ended by an exception."""
 
 
 _ENDS = frozenset({StreamState.FINISHED, StreamState.CANCELLED, StreamState.FAILED})
@@ -76,7 +60,7 @@ LONGEST_WAIT_SECONDS: Final = threading.TIMEOUT_MAX if SHUTDOWN_WAKES else 0.1  
 
 
 class Response(Protocol):
-    """An open answer; see `blades._openai.OpenResponse`."""
+    """An open answer; see `blades._transport.client.OpenResponse`."""
 
     head: Head
 

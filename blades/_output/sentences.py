@@ -12,13 +12,13 @@ import re
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, final
 
-from blades import _check as check
-from blades._plain import Plain
+from blades import _options as check
+from blades._output.strip_markdown import Plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from blades._pieces import Cutter
+    from blades._output.split import Cutter
 
     Segment = Callable[[str, str], list[str]]
 

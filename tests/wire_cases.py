@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from blades._assembly import Assembly
 from blades._errors import (
     StreamError,
     StreamInterrupted,
@@ -22,6 +21,7 @@ from blades._errors import (
     StreamTruncated,
 )
 from blades._values import Chunk, Head, Reply
+from blades._wire.decoder import Assembly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,8 @@ are the official client's. Two of its hooks are used, and one feature of its HTT
   stream has ended, and each request gets a ``trace`` callback.
 - ``_sleep_for_retry`` waits between attempts, as long as ``_calculate_retry_timeout`` says; here it can be interrupted.
 - The trace callback is told of each new connection and of the end of each response. A connection is tapped once, when
-  it is made, to learn which request it is serving, and to read its answer in the cheaper way: see `blades._tap`.
+  it is made, to learn which request it is serving, and to read its answer in the cheaper way: see
+  `blades._transport.connection`.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import openai
 
-from blades._cancel import SHUTDOWN_WAKES, Interrupted, Scope, in_background
-from blades._tap import LAST_CHUNK, TIMER_SECONDS, Body, Tap, current
+from blades._transport.cancel import SHUTDOWN_WAKES, Interrupted, Scope, in_background
+from blades._transport.connection import LAST_CHUNK, TIMER_SECONDS, Body, Tap, current
 from blades._values import Head
 
 if TYPE_CHECKING:

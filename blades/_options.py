@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import openai
 
-    from blades._watch import Event
+    from blades._transport.events import Event
 
 LONGEST_SECONDS = 10**9  # thirty years; sockets take no more than three hundred
 

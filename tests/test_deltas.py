@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from blades._json import clean, fast_reader, json_text, read_slowly, shown, without_secrets
+from blades._wire.deltas import clean, fast_reader, json_text, read_slowly, shown, without_secrets
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

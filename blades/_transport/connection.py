@@ -20,11 +20,11 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
-from blades._cancel import shutdown
-from blades._chunked import Chunked
+from blades._transport.cancel import shutdown
+from blades._wire.chunked import Chunked
 
 if TYPE_CHECKING:
-    from blades._cancel import Scope
+    from blades._transport.cancel import Scope
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 READ_BYTES: Final = 65536

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, final, overload
 
-from blades._lookup import short
+from blades._prompts.context import short
 
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
 Parts: TypeAlias = Sequence[Mapping[str, Any]]

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, final
 
 from blades._errors import PromptError
-from blades._lookup import Scopes, Unfit, as_text, find, is_list, known, short
+from blades._prompts.context import Scopes, Unfit, as_text, find, is_list, known, short
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping

@@ -5,11 +5,11 @@ from __future__ import annotations
 from threading import RLock
 from typing import TYPE_CHECKING, Any, final
 
-from blades._json import clean, json_text, number, string
 from blades._values import ToolCall
+from blades._wire.deltas import clean, json_text, number, string
 
 if TYPE_CHECKING:
-    from blades._json import Json
+    from blades._wire.deltas import Json
 
 REPLACEMENT = "\ufffd"
 PIECES_LIMIT = 512

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from blades._markdown import closed, folded, harmless, literal
+from blades._output.sanitize import closed, folded, harmless, literal
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 IMAGE = "<img src=x onerror=alert(1)>"

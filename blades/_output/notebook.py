@@ -12,9 +12,9 @@ from html import escape
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final, final
 
-from blades._cancel import StreamState
-from blades._markdown import closed, folded, harmless
-from blades._terminal import print_stream
+from blades._output.sanitize import closed, folded, harmless
+from blades._output.terminal import print_stream
+from blades._values import StreamState
 
 if TYPE_CHECKING:
     from blades._stream import Stream

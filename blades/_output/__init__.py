@@ -1,0 +1,1 @@
+"""What is for people: terminals, notebooks, speech, tracing."""

@@ -1,0 +1,1 @@
+"""Messages and the Mustache templates that they are built from. Pure."""

@@ -1,0 +1,1 @@
+"""Threads, sockets and the official client."""
