@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 # Imported when they are first asked for, as the modules that a stream needs are when the first one is started.
-_LATER = {
+_LAZY = {
     "_chat": {"Chat"},
     "_prompts.messages": {"Message", "Prompt"},
     "_stream": {"Stream"},
@@ -68,7 +68,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _LATER.items():
+    for module, names in _LAZY.items():
         if name in names:
             value = globals()[name] = getattr(import_module(f"blades.{module}"), name)
             return value

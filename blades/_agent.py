@@ -87,7 +87,7 @@ class Agent:
         self._base_url = None if base_url is None else check.text("base_url", base_url)
         self._api_key = None if api_key is None else check.text("api_key", api_key, secret=True)
         self._client = check.client(client, alone=base_url is None and api_key is None)
-        self._limits = check.limits((timeout, first_chunk_timeout, stall_timeout))
+        self._timeouts = check.timeouts((timeout, first_chunk_timeout, stall_timeout))
         self._max_retries = check.count("max_retries", max_retries)
         self._require_finish = check.flag("require_finish", require_finish)
         self._options = check.options(options)
@@ -127,7 +127,7 @@ class Agent:
         from blades._transport import cancel as _cancel  # noqa: PLC0415
 
         body = self._body(_prompt.Prompt(prompt), options)
-        limits = check.limits((timeout, first_chunk_timeout, stall_timeout), self._limits)
+        limits = check.timeouts((timeout, first_chunk_timeout, stall_timeout), self._timeouts)
         scope = _cancel.Scope(check.event(cancel))
         home = self._home()
         if self._client is None:
@@ -138,7 +138,7 @@ class Agent:
         if "opentelemetry.trace" in sys.modules:  # else this program does not use it
             from blades._output.tracing import start_span  # noqa: PLC0415 - see above
 
-            context.run(start_span, self.name, body, home.base_url, scope, reader.assembly)
+            context.run(start_span, self.name, body, home.base_url, scope, reader.decoder)
         if not scope.cancelled():
             scope.watch()
             arguments = (_open, home, body, scope, home.left_by_this_thread())

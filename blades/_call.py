@@ -1,4 +1,4 @@
-"""Reading one answer: wait for it, feed what comes into the assembly, and judge how it ends.
+"""Reading one answer: wait for it, feed what comes into the decoder, and judge how it ends.
 
 Everything here but `Reader.reply` runs in the one thread that is inside `Stream.next`, which holds `Scope.reading`.
 """
@@ -8,16 +8,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, final
 
-from blades._errors import StreamError, StreamInterrupted, StreamTimeout, again
+from blades._errors import StreamError, StreamInterrupted, StreamTimeout, without_traceback
 from blades._values import StreamState
-from blades._wire.decoder import Assembly
+from blades._wire.decoder import CompletionDecoder
 
 if TYPE_CHECKING:
-    from blades._options import Limits
+    from blades._options import Timeouts
     from blades._transport.cancel import Response, Scope
     from blades._values import Chunk, Reply
 
-LATE_SECONDS: Final = 1.0  # how long to wait, after a finish reason, for usage and the end of the body
+TRAILER_WAIT_SECONDS: Final = 1.0  # how long to wait, after a finish reason, for usage and the end of the body
 GRACE_SECONDS: Final = 0.02  # what has arrived is read, even by a consumer that asks for it after its time limit
 
 
@@ -25,11 +25,11 @@ GRACE_SECONDS: Final = 0.02  # what has arrived is read, even by a consumer that
 class Reader:
     """What is known of one answer, and the steps that make it more."""
 
-    def __init__(self, scope: Scope, limits: Limits, *, require_finish: bool) -> None:
+    def __init__(self, scope: Scope, limits: Timeouts, *, require_finish: bool) -> None:
         self.scope = scope
-        self.assembly = Assembly()
+        self.decoder = CompletionDecoder()
         self.started = time.monotonic()
-        self._limits = limits
+        self._timeouts = limits
         self._require_finish = require_finish
         self._last_content = self.started
 
@@ -46,7 +46,7 @@ class Reader:
             if isinstance(error, StreamError):
                 error.reply, error.request_id = self.reply(), scope.request_id
                 error.text = error.reply.text
-            scope.failure = again(error)
+            scope.failure = without_traceback(error)
             if not scope.move(StreamState.FAILED):
                 return None  # cancelled meanwhile: that is why the rest failed
             scope.interrupt()  # the opening thread may still be at work
@@ -58,22 +58,22 @@ class Reader:
     def reply(self) -> Reply:
         """Return what was handed out so far."""
         scope = self.scope
-        return self.assembly.reply(complete=scope.state is StreamState.FINISHED, request_id=scope.request_id)
+        return self.decoder.reply(complete=scope.state is StreamState.FINISHED, request_id=scope.request_id)
 
     def _advance(self) -> Chunk | None:
-        scope, assembly = self.scope, self.assembly
+        scope, decoder = self.scope, self.decoder
         waiting_since: float | None = None
         at_end = False
         while not scope.cancelled():
-            chunk = assembly.next_chunk()
+            chunk = decoder.next_chunk()
             if chunk is not None:
                 if chunk.finish_reason is None or chunk.text or chunk.reasoning or chunk.tool_calls:
                     self._last_content = time.monotonic()
                     if scope.first_content_at is None:
                         scope.first_content_at = self._last_content
                 return chunk
-            if assembly.done or at_end:
-                assembly.verdict(require_finish=self._require_finish)
+            if decoder.done or at_end:
+                decoder.check_complete(require_finish=self._require_finish)
                 self.finish(wait=True)
                 return None
             now = time.monotonic()
@@ -98,7 +98,7 @@ class Reader:
         if scope.failure is not None:
             raise scope.failure
         if scope.response is not None and scope.move(StreamState.STREAMING):
-            self.assembly.head = scope.response.head
+            self.decoder.head = scope.response.head
 
     def _read(self, response: Response, deadline: float | None, limit: str) -> bool:
         """Feed the assembly with the next bytes; True at the end of the answer."""
@@ -107,26 +107,26 @@ class Reader:
         except TimeoutError:
             return self._late(limit)
         except Exception as error:
-            if self.assembly.finished or not self.scope.live:
+            if self.decoder.finished or not self.scope.live:
                 return True  # nothing that matters is missing
             raise StreamInterrupted(
                 f"The connection was cut in the middle of the answer ({type(error).__name__}: {error})."
             ) from error
         if data:
-            self.assembly.feed(data)
+            self.decoder.feed(data)
         elif self.scope.live:
-            self.assembly.end()
+            self.decoder.end()
         return not data
 
     def _late(self, limit: str) -> bool:
         """Deal with a limit that was reached: True if nothing that matters is missing."""
-        if not self.assembly.finished and self.scope.live:
+        if not self.decoder.finished and self.scope.live:
             raise self._timed_out(limit) from None
         return True
 
     def _deadline(self, waiting_since: float) -> tuple[float | None, str]:
         """Find the time limit that comes first, and its name."""
-        timeout, first_chunk_timeout, stall_timeout = self._limits
+        timeout, first_chunk_timeout, stall_timeout = self._timeouts
         ends: list[tuple[float, str]] = []
         if timeout is not None:
             ends.append((self.started + timeout, "timeout"))
@@ -134,15 +134,15 @@ class Reader:
             ends.append((self.started + first_chunk_timeout, "first_chunk_timeout"))
         elif stall_timeout is not None:
             ends.append((self._last_content + stall_timeout, "stall_timeout"))
-        if self.assembly.finished:
-            ends.append((waiting_since + LATE_SECONDS, ""))
+        if self.decoder.finished:
+            ends.append((waiting_since + TRAILER_WAIT_SECONDS, ""))
         if not ends:
             return None, ""
         deadline, limit = min(ends)
         return max(deadline, waiting_since + GRACE_SECONDS), limit
 
     def _timed_out(self, limit: str) -> StreamTimeout:
-        seconds: float = getattr(self._limits, limit)
+        seconds: float = getattr(self._timeouts, limit)
         waited_for = {
             "timeout": "The answer did not end",
             "first_chunk_timeout": "No text came",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from blades._transport.cancel import Scope
     from blades._transport.events import Event
     from blades._values import Reply
-    from blades._wire.decoder import Assembly
+    from blades._wire.decoder import CompletionDecoder
 
 MARK: Final = "cancelled"  # the key that tells a part of an answer; of ours, so it never goes out
 
@@ -28,7 +28,7 @@ class _Turn(NamedTuple):
 
     asked: list[dict[str, Any]]
     scope: Scope
-    assembly: Assembly
+    decoder: CompletionDecoder
 
 
 @final
@@ -101,7 +101,7 @@ class Chat:
                 stall_timeout=stall_timeout,
                 **options,
             )
-            self._turn = _Turn(asked.to_list(), stream._scope, stream._assembly)  # noqa: SLF001 - see _Turn
+            self._turn = _Turn(asked.to_list(), stream._scope, stream._decoder)  # noqa: SLF001 - see _Turn
             self._messages += self._turn.asked
             return stream
 
@@ -137,14 +137,14 @@ class Chat:
         """Enter the answer of a turn whose stream has ended."""
         if self._turn is None or self._turn.scope.live:
             return
-        (asked, scope, assembly), self._turn = self._turn, None
+        (asked, scope, decoder), self._turn = self._turn, None
         if scope.state is StreamState.FAILED:
             self._messages[:] = [kept for kept in self._messages if not any(kept is one for one in asked)]
         elif scope.state is StreamState.FINISHED:
-            self._messages.append(assembly.reply(complete=True, request_id=None).message.to_dict())
+            self._messages.append(decoder.reply(complete=True, request_id=None).message.to_dict())
         else:
             # Without its tool calls: they may be cut, and the API refuses calls that nobody answers.
-            self._messages.append({"role": "assistant", "content": assembly.text, MARK: True})
+            self._messages.append({"role": "assistant", "content": decoder.text, MARK: True})
 
     def _sent(self) -> list[dict[str, Any]]:
         """Return what goes out: without our marks, and without turns that were cancelled before anything was said.

@@ -112,7 +112,7 @@ class StreamTimeout(StreamError, TimeoutError):  # noqa: N818 - says what happen
     seconds: float = 0.0
 
 
-def again(error: AnyError) -> AnyError:
+def without_traceback(error: AnyError) -> AnyError:
     """Make an exception that says the same as one that was raised, to be kept instead of it.
 
     The traceback of the first one has every frame that it passes, the caller's among them: a stream that kept it would
@@ -127,5 +127,5 @@ def again(error: AnyError) -> AnyError:
         return error
     vars(copy).update(vars(error))
     if error.__cause__ is not None:
-        copy.__cause__ = again(error.__cause__)
+        copy.__cause__ = without_traceback(error.__cause__)
     return copy

@@ -31,7 +31,7 @@ _OURS = {
 
 
 @final
-class Limits(NamedTuple):
+class Timeouts(NamedTuple):
     """The caller's limits, in seconds; None is no limit."""
 
     timeout: float | None
@@ -59,12 +59,12 @@ def seconds(name: str, value: object) -> float | None:
     return float(min(value, LONGEST_SECONDS))
 
 
-def limits(values: tuple[object, object, object], agent: Limits | None = None) -> Limits:
+def timeouts(values: tuple[object, object, object], agent: Timeouts | None = None) -> Timeouts:
     """Check an agent's limits, or those of a call, where `...` stands for the agent's."""
     given: Iterable[object] = values
     if agent is not None:
         given = (own if value is ... else value for value, own in zip(values, agent, strict=True))
-    return Limits(*map(seconds, Limits._fields, given))
+    return Timeouts(*map(seconds, Timeouts._fields, given))
 
 
 def count(name: str, value: object) -> int | None:

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Literal, cast, final
 
-from blades._errors import again
+from blades._errors import without_traceback
 from blades._values import StreamState, Timing
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Stream:
 
     def __init__(self, reader: Reader) -> None:
         self._chunk: Chunk | None = None
-        self._assembly = reader.assembly
+        self._decoder = reader.decoder
         self._scope = reader.scope
         self._reader = reader
 
@@ -74,7 +74,7 @@ class Stream:
 
     def _over(self) -> bool:
         if self._scope.failure is not None and self.state is StreamState.FAILED:
-            raise again(self._scope.failure)
+            raise without_traceback(self._scope.failure)
         return False
 
     def current(self) -> Chunk:
@@ -174,10 +174,10 @@ class Stream:
             ValueError: An impossible argument.
             Exception: In the loop: as `next`.
         """
-        from blades._output.sentences import cutter  # noqa: PLC0415 - the same
+        from blades._output.sentences import make_splitter  # noqa: PLC0415 - the same
         from blades._output.split import pieces  # noqa: PLC0415 - for people, who can wait for it
 
-        return pieces(self, cutter(language, first_at, markdown))
+        return pieces(self, make_splitter(language, first_at, markdown))
 
     def lines(self) -> Generator[str]:
         """Read line by line, without line ends, each as soon as it is whole; otherwise as `sentences`.
@@ -227,7 +227,7 @@ class Stream:
         scope = self._scope
         if sys.is_finalizing():  # the end of the process tells the server; a thread that was stopped may hold the lock
             return
-        if self._assembly.finished and scope.reading.acquire(blocking=False):
+        if self._decoder.finished and scope.reading.acquire(blocking=False):
             try:
                 self._reader.finish(wait=False)
             finally:
@@ -254,37 +254,37 @@ class Stream:
     @property
     def text(self) -> str:
         """The text handed out so far."""
-        return self._assembly.text
+        return self._decoder.text
 
     @property
     def reasoning(self) -> str:
         """The reasoning handed out so far, for models that show it."""
-        return self._assembly.reasoning
+        return self._decoder.reasoning
 
     @property
     def finish_reason(self) -> str | None:
         """The last finish reason as the server sent it, None if none came."""
-        return self._assembly.finish_reason
+        return self._decoder.finish_reason
 
     @property
     def usage(self) -> Usage | None:
         """The token counts as the server sent them, None if none came. They come after the finish reason."""
-        return self._assembly.usage
+        return self._decoder.usage
 
     @property
     def model(self) -> str | None:
         """The model that answers, by the server's word."""
-        return self._assembly.model
+        return self._decoder.model
 
     @property
     def id(self) -> str | None:
         """The completion's id."""
-        return self._assembly.id
+        return self._decoder.id
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tool calls, put together from what was handed out so far."""
-        return self._assembly.tool_calls
+        return self._decoder.tool_calls
 
     @property
     def message(self) -> Message:
@@ -301,7 +301,7 @@ class Stream:
         """How long it took, so far."""
         end, first = self._scope.ended_at or time.monotonic(), self._scope.first_content_at
         first = None if first is None else first - self._reader.started
-        return Timing(first_chunk=first, total=end - self._reader.started, chunks=self._assembly.chunks)
+        return Timing(first_chunk=first, total=end - self._reader.started, chunks=self._decoder.chunks)
 
     def __repr__(self) -> str:
         return f"<Stream {self.state.value}, {len(self.text)} characters>"

@@ -201,7 +201,7 @@ class Timing(NamedTuple):
 
 @final
 @dataclass(frozen=True, slots=True)
-class Head:
+class ResponseInfo:
     """What the errors of a stream tell about the answer it came in."""
 
     status: int = 200

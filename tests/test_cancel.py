@@ -27,7 +27,7 @@ from blades import Agent, Stream, StreamInterrupted, StreamState, StreamTimeout
 from blades._transport import cancel as cancelling
 from blades._transport import client as official
 from blades._transport import events as watching
-from blades._values import Head
+from blades._values import ResponseInfo
 from blades.testing import Answer, LocalServer, Stall
 from proxy import Proxy
 
@@ -995,7 +995,7 @@ class Pieces:  # the methods are those of `blades._transport.client.OpenResponse
 
     def __init__(self, scope: cancelling.Scope) -> None:
         self.scope = scope
-        self.head = Head(status=200, content_type="text/event-stream", base_url="", request_id=None)
+        self.head = ResponseInfo(status=200, content_type="text/event-stream", base_url="", request_id=None)
         self.read_count = 0
         self.closed = False
 

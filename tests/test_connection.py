@@ -133,7 +133,7 @@ class TestCut:
 
 
 class TestTimeLimits:
-    """Limits on the short way, and after it."""
+    """Timeouts on the short way, and after it."""
 
     @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
     def test_a_wait_is_as_long_as_the_limit(self, *, tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,31 +10,31 @@ import tracemalloc
 import pytest
 
 from blades._errors import StreamError, StreamProtocolError, StreamServerError
-from blades._values import Head
-from blades._wire.decoder import Assembly
+from blades._values import ResponseInfo
+from blades._wire.decoder import CompletionDecoder
 from wire_cases import BASE_URL, DONE, HELLO, STOP, chunk, data, replays
 
-HEAD = Head(200, "text/html", "https://user:secret@example.com/v1?key=secret", "r1")
+HEAD = ResponseInfo(200, "text/html", "https://user:secret@example.com/v1?key=secret", "r1")
 
 
 def test_a_usual_stream_is_handed_out_chunk_by_chunk() -> None:
     """Nothing is parsed before it is asked for: the totals are those of what was handed out."""
-    assembly = Assembly()
-    assembly.feed(HELLO + STOP + data({"choices": [], "usage": {"prompt_tokens": 1}}) + DONE + b"data: not read\n\n")
-    assert (assembly.text, assembly.chunks, assembly.id) == ("", 0, None)
-    first = assembly.next_chunk()
-    assert (str(first), assembly.text, assembly.chunks, assembly.finished) == ("Hel", "Hel", 1, False)
-    second = assembly.next_chunk()
-    assert (str(second), assembly.text, assembly.finish_reason) == ("lo", "Hello", None)
-    last = assembly.next_chunk()
+    decoder = CompletionDecoder()
+    decoder.feed(HELLO + STOP + data({"choices": [], "usage": {"prompt_tokens": 1}}) + DONE + b"data: not read\n\n")
+    assert (decoder.text, decoder.chunks, decoder.id) == ("", 0, None)
+    first = decoder.next_chunk()
+    assert (str(first), decoder.text, decoder.chunks, decoder.finished) == ("Hel", "Hel", 1, False)
+    second = decoder.next_chunk()
+    assert (str(second), decoder.text, decoder.finish_reason) == ("lo", "Hello", None)
+    last = decoder.next_chunk()
     assert last is not None
-    assert (last.text, last.finish_reason, assembly.finished, assembly.done) == ("", "stop", True, False)
-    assert assembly.usage is None
-    assert assembly.next_chunk() is None
-    assert (assembly.done, assembly.chunks) == (True, 3)
-    assert assembly.next_chunk() is None
-    assembly.verdict(require_finish=True)
-    reply = assembly.reply(complete=True, request_id="r1")
+    assert (last.text, last.finish_reason, decoder.finished, decoder.done) == ("", "stop", True, False)
+    assert decoder.usage is None
+    assert decoder.next_chunk() is None
+    assert (decoder.done, decoder.chunks) == (True, 3)
+    assert decoder.next_chunk() is None
+    decoder.check_complete(require_finish=True)
+    reply = decoder.reply(complete=True, request_id="r1")
     assert (reply.text, reply.finish_reason, reply.model, reply.id) == ("Hello", "stop", "m", "c1")
     assert (reply.request_id, reply.complete, reply.reasoning, reply.refusal) == ("r1", True, "", "")
 
@@ -50,12 +50,12 @@ def test_a_chunk_holds_what_came_with_it() -> None:
 
 def test_an_error_in_the_event_of_the_finish_reason_is_a_failure() -> None:
     """The answer is not known to be whole, whether or not anybody reads on."""
-    assembly = Assembly()
-    assembly.feed(chunk("a", finish_reason="stop", event={"error": {"message": "boom"}}) + DONE)
-    assert assembly.next_chunk() is not None
-    assert not assembly.finished
+    decoder = CompletionDecoder()
+    decoder.feed(chunk("a", finish_reason="stop", event={"error": {"message": "boom"}}) + DONE)
+    assert decoder.next_chunk() is not None
+    assert not decoder.finished
     with pytest.raises(StreamServerError, match="boom"):
-        assembly.next_chunk()
+        decoder.next_chunk()
 
 
 def test_parts_of_tool_calls_are_on_the_chunks() -> None:
@@ -81,29 +81,29 @@ def test_parts_of_tool_calls_are_on_the_chunks() -> None:
 )
 def test_a_failure_is_raised_again(body: bytes, error: type[StreamError]) -> None:
     """A failed assembly stays failed, with an exception that says the same, and its text stays."""
-    assembly = Assembly(limit_bytes=250)
-    assembly.feed(body)
-    assert [str(assembly.next_chunk()) for _ in range(2)] == ["Hel", "lo"]
+    decoder = CompletionDecoder(limit_bytes=250)
+    decoder.feed(body)
+    assert [str(decoder.next_chunk()) for _ in range(2)] == ["Hel", "lo"]
     with pytest.raises(error) as first:
-        assembly.next_chunk()
-    assembly.feed(HELLO)
-    assembly.end()
+        decoder.next_chunk()
+    decoder.feed(HELLO)
+    decoder.end()
     with pytest.raises(error) as second:
-        assembly.next_chunk()
+        decoder.next_chunk()
     assert repr(second.value) == repr(first.value)
     assert vars(second.value).items() >= vars(first.value).items()
-    assert assembly.text == "Hello"
+    assert decoder.text == "Hello"
 
 
 def test_a_protocol_error_tells_what_came_without_secrets() -> None:
     """Status, content type, the first 200 bytes, a hint at the base URL; not what is secret in it."""
-    assembly = Assembly()
-    assembly.head = HEAD
-    assembly.feed(b"<html>" + b"x" * 300)
-    assembly.end()
-    assert assembly.next_chunk() is None
+    decoder = CompletionDecoder()
+    decoder.head = HEAD
+    decoder.feed(b"<html>" + b"x" * 300)
+    decoder.end()
+    assert decoder.next_chunk() is None
     with pytest.raises(StreamProtocolError) as caught:
-        assembly.verdict(require_finish=False)
+        decoder.check_complete(require_finish=False)
     error = pickle.loads(pickle.dumps(caught.value))
     assert (error.status, error.content_type, error.body) == (200, "text/html", b"<html>" + b"x" * 194)
     assert str(error) == (
@@ -114,10 +114,10 @@ def test_a_protocol_error_tells_what_came_without_secrets() -> None:
 
 def test_the_cause_of_a_protocol_error_is_kept() -> None:
     """An event that is no JSON has the reader's exception as its cause."""
-    assembly = Assembly()
-    assembly.feed(b"data: {no JSON}\n\n")
+    decoder = CompletionDecoder()
+    decoder.feed(b"data: {no JSON}\n\n")
     with pytest.raises(StreamProtocolError) as caught:
-        assembly.next_chunk()
+        decoder.next_chunk()
     assert isinstance(caught.value.__cause__, json.JSONDecodeError)
 
 
@@ -138,7 +138,7 @@ def test_without_require_finish_a_proper_end_is_enough(body: bytes) -> None:
 @pytest.mark.parametrize("body", [b"", b"plain", b"<html>"], ids=str)
 def test_without_require_finish_what_is_no_stream_still_raises(body: bytes) -> None:
     """A body that is no answer at all does not become an empty one."""
-    outcome = replays(body, head=Head(200, "text/plain", BASE_URL), require_finish=False)
+    outcome = replays(body, head=ResponseInfo(200, "text/plain", BASE_URL), require_finish=False)
     assert outcome.error is not None
     assert outcome.error[0] is StreamProtocolError
 
@@ -156,12 +156,12 @@ def test_a_truncated_answer_tells_what_to_do() -> None:
 def test_a_long_stream_takes_the_memory_of_its_text() -> None:
     """Chunks that the caller drops are gone, events and their bytes as well."""
     piece = chunk("word ") * 100
-    assembly = Assembly()
+    decoder = CompletionDecoder()
 
     def run(times: int) -> None:
         for _ in range(times):
-            assembly.feed(piece)
-            for _ in iter(assembly.next_chunk, None):
+            decoder.feed(piece)
+            for _ in iter(decoder.next_chunk, None):
                 pass
 
     run(1)
@@ -171,6 +171,6 @@ def test_a_long_stream_takes_the_memory_of_its_text() -> None:
     gc.collect()
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert assembly.chunks == 20_100
-    assert kept < 3 * len(assembly.text) + 100_000
+    assert decoder.chunks == 20_100
+    assert kept < 3 * len(decoder.text) + 100_000
     assert peak < 1_000_000  # 3 MB of events went through

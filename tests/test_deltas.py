@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from blades._wire.deltas import clean, fast_reader, json_text, read_slowly, shown, without_secrets
+from blades._wire.deltas import clean, fast_parser, json_text, parse_lenient, shown, without_secrets
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -33,8 +33,8 @@ def result_of(read: Any, data: bytes) -> str:
 def test_both_readers_give_the_same_values(value: Any, *, ensure_ascii: bool) -> None:
     """The fast reader gives what `json` gives, to the type and the last digit."""
     data = json.dumps(value, ensure_ascii=ensure_ascii).encode("utf-8", "surrogatepass")
-    fast = result_of(fast_reader(), data)
-    assert fast in {"refused", result_of(read_slowly, data)}
+    fast = result_of(fast_parser(), data)
+    assert fast in {"refused", result_of(parse_lenient, data)}
 
 
 @settings(deadline=None)
@@ -58,8 +58,8 @@ def test_the_fast_reader_refuses_what_it_would_read_otherwise(value: Any, place:
     """On damaged and odd JSON, the fast reader gives what `json` gives, or refuses."""
     data = json.dumps(value).encode() if value is not None else b""
     data = data[:place] + inserted + data[place:]
-    fast = result_of(fast_reader(), data)
-    assert fast in {"refused", result_of(read_slowly, data)}
+    fast = result_of(fast_parser(), data)
+    assert fast in {"refused", result_of(parse_lenient, data)}
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_without_a_good_fast_reader_all_is_left_to_the_slow_one(jiter: Any, monk
     """A missing jiter, or the one version that garbles escapes, costs time and nothing else."""
     monkeypatch.setitem(sys.modules, "jiter", jiter)
     with pytest.raises(ValueError, match=r"^$"):
-        fast_reader()(b"{}")
+        fast_parser()(b"{}")
 
 
 def test_invalid_utf_8_and_depth_are_no_exceptions_of_their_own() -> None:
     """The slow reader replaces bad bytes, and refuses what is too deep as it refuses what is no JSON."""
-    assert read_slowly(b'"a\xffb\xe2\x82"') == "a\ufffdb\ufffd"
+    assert parse_lenient(b'"a\xffb\xe2\x82"') == "a\ufffdb\ufffd"
     with pytest.raises(ValueError, match="too deep"):
-        read_slowly(b"[" * 100_000)
+        parse_lenient(b"[" * 100_000)
 
 
 @settings(deadline=None)

@@ -27,7 +27,7 @@ from blades import (
     StreamTimeout,
     StreamTruncated,
 )
-from blades._errors import again
+from blades._errors import without_traceback
 from blades.testing import Answer, End, LocalServer
 
 REQUEST: Any = openai.OpenAI(api_key="k")._client.build_request("POST", "http://127.0.0.1")
@@ -79,7 +79,7 @@ def test_the_copy_of_an_exception_says_the_same(error: BaseException) -> None:
     error.add_note("note")
     with pytest.raises(type(error)) as caught:
         raise error from LookupError("cause")
-    copy = again(caught.value)
+    copy = without_traceback(caught.value)
     assert type(copy) is type(error)
     assert (str(copy), repr(copy), copy.args) == (str(error), repr(error), error.args)
     assert vars(copy) == vars(error)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blades._errors import StreamError
-from blades._wire.decoder import Assembly
+from blades._wire.decoder import CompletionDecoder
 from wire_cases import (
     CAPTURES_FOLDER,
     COMPLETION,
@@ -144,27 +144,27 @@ def cut(body: bytes, numbers: Numbers) -> list[bytes]:
 
 def check(pieces: list[bytes]) -> tuple[list[Chunk], Reply, str]:
     """Read a stream to its end, whichever that is; assert what holds for each."""
-    assembly = Assembly()
+    decoder = CompletionDecoder()
     chunks: list[Chunk] = []
     text, ending = "", "finished"
 
     def drain() -> None:
         nonlocal text
-        for step in iter(assembly.next_chunk, None):
+        for step in iter(decoder.next_chunk, None):
             text += step.text
             chunks.append(step)
-            assert assembly.text == text  # nothing handed out is taken back
+            assert decoder.text == text  # nothing handed out is taken back
 
     try:
         for piece in pieces:
-            assembly.feed(piece)
+            decoder.feed(piece)
             drain()
-        assembly.end()
+        decoder.end()
         drain()
-        assembly.verdict(require_finish=True)
+        decoder.check_complete(require_finish=True)
     except StreamError as error:
         ending = f"{type(error).__name__}: {error}"
-    reply = assembly.reply(complete=False, request_id=None)
+    reply = decoder.reply(complete=False, request_id=None)
     calls = [part for step in chunks for part in step.tool_calls]
     texts = [text, ending, reply.text, reply.reasoning, reply.refusal, reply.id, reply.model, reply.finish_reason]
     texts += [part for call in (*calls, *reply.tool_calls) for part in (call.id, call.name, call.arguments, call.type)]

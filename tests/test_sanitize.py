@@ -23,7 +23,7 @@ CODED = "&#60;img src=x onerror=alert(1)&#62;"
     "text",
     [
         pytest.param(
-            "# Head\n\n*a* **b** `c` [d](https://e.example/f?g=h&i=j) [k](l/m#n) <br> H<sub>2</sub>O", id="text"
+            "# ResponseInfo\n\n*a* **b** `c` [d](https://e.example/f?g=h&i=j) [k](l/m#n) <br> H<sub>2</sub>O", id="text"
         ),
         pytest.param("x < y, x <= y, a <- b, <3, 1<2", id="signs"),
         pytest.param("$a_1 < b$, $$\\frac{a}{b}$$ and \\begin{align}a &= b\\\\c &< d\\end{align}", id="formulas"),

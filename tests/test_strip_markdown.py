@@ -16,18 +16,18 @@ class Given:
     """A cutter whose pieces are given: what is fed, between broken bars."""
 
     def feed(self, text: str) -> list[str]:
-        """See `Cutter`."""
+        """See `Splitter`."""
         return text.split("¦")
 
     def end(self) -> list[str]:
-        """See `Cutter`."""
+        """See `Splitter`."""
         return ["**end**"]
 
 
 @pytest.mark.parametrize(
     ("marked", "plain"),
     [
-        pytest.param("# Head *it*\n", "Head it\n", id="heading"),
+        pytest.param("# ResponseInfo *it*\n", "ResponseInfo it\n", id="heading"),
         pytest.param("> > said\n", "said\n", id="quote"),
         pytest.param("- a\n* b\n  + c\n- [x] d\n", "a\nb\nc\nd\n", id="bullets"),
         pytest.param("1. a\n", "1. a\n", id="numbers stay"),

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from blades._values import Chunk, Head, Reply, ToolCall, Usage
+from blades._values import Chunk, Reply, ResponseInfo, ToolCall, Usage
 
 CALL = ToolCall(index=0, id="a", name="f", arguments='{"x": 1}')
 USAGE = Usage(1, 2, 3, {"prompt_tokens": 1})
 CHUNK = Chunk("text", "reasoning", (CALL,), "stop", USAGE, {"choices": []})
 REPLY = Reply(text="text", tool_calls=(CALL,), usage=USAGE, complete=True)
-VALUES = [CALL, USAGE, CHUNK, REPLY, Head(200, "text/event-stream", "http://x/v1", "r")]
+VALUES = [CALL, USAGE, CHUNK, REPLY, ResponseInfo(200, "text/event-stream", "http://x/v1", "r")]
 each_value = pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from blades._values import Head
+from blades._values import ResponseInfo
 from wire_cases import (
     BASE_URL,
     CAPTURES,
@@ -29,7 +29,7 @@ def counts(outcome: Outcome) -> tuple[int | None, int | None, int | None] | None
 @pytest.mark.parametrize("case", [case for case in ROWS if not case.client_error], ids=str)
 def test_a_row_of_the_wire_table_gives_its_result(case: Case) -> None:
     """Each row gives its chunks, totals and ending, whole, byte by byte and at random cuts."""
-    head = Head(case.status, case.content_type, BASE_URL)
+    head = ResponseInfo(case.status, case.content_type, BASE_URL)
     outcome = replays(case.body, head=head, ending=case.ending, seed=case.row)
     reply = outcome.reply
     assert outcome.texts == case.texts
@@ -58,7 +58,7 @@ def test_every_row_of_the_wire_table_has_a_case() -> None:
 def test_a_recorded_answer_ends_as_stated(name: str) -> None:
     """Answers of real servers give their text and ending, however they are cut."""
     status, content_type, body = recorded(name)
-    outcome = replays(body, head=Head(status, content_type, BASE_URL))
+    outcome = replays(body, head=ResponseInfo(status, content_type, BASE_URL))
     reply = outcome.reply
     error, message = outcome.error or (None, "")
     stated = CAPTURES[name]

@@ -20,8 +20,8 @@ from blades._errors import (
     StreamServerError,
     StreamTruncated,
 )
-from blades._values import Chunk, Head, Reply
-from blades._wire.decoder import Assembly
+from blades._values import Chunk, Reply, ResponseInfo
+from blades._wire.decoder import CompletionDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,29 +117,29 @@ def cuts(body: bytes, *, seed: int = 0) -> Iterator[tuple[str, list[bytes]]]:
 
 
 def replay(
-    pieces: list[bytes], *, head: Head | None = None, ending: str = "end", require_finish: bool = True
+    pieces: list[bytes], *, head: ResponseInfo | None = None, ending: str = "end", require_finish: bool = True
 ) -> Outcome:
     """Run pieces of a body through the pure core, as `Stream` does."""
-    assembly = Assembly()
-    assembly.head = head or Head(200, "text/event-stream", BASE_URL)
+    decoder = CompletionDecoder()
+    decoder.head = head or ResponseInfo(200, "text/event-stream", BASE_URL)
     chunks: list[Chunk] = []
     error: StreamError | None = None
     try:
         for piece in pieces:
-            if assembly.done:
+            if decoder.done:
                 break
-            assembly.feed(piece)
-            chunks += iter(assembly.next_chunk, None)
-        if ending in {"end", "close"} and not assembly.done:
-            assembly.end()
-            chunks += iter(assembly.next_chunk, None)
-        if ending == "cut" and not assembly.finished:
+            decoder.feed(piece)
+            chunks += iter(decoder.next_chunk, None)
+        if ending in {"end", "close"} and not decoder.done:
+            decoder.end()
+            chunks += iter(decoder.next_chunk, None)
+        if ending == "cut" and not decoder.finished:
             raise StreamInterrupted("cut")
-        assembly.verdict(require_finish=require_finish)
+        decoder.check_complete(require_finish=require_finish)
     except StreamError as raised:
         error = raised
-    reply = assembly.reply(complete=error is None, request_id=None)
-    assert assembly.chunks == len(chunks)
+    reply = decoder.reply(complete=error is None, request_id=None)
+    assert decoder.chunks == len(chunks)
     assert reply.text == "".join(map(str, chunks))
     assert reply.reasoning == "".join(chunk.reasoning for chunk in chunks)
     kind, code = (error.type, error.code) if isinstance(error, StreamServerError) else (None, None)
@@ -147,7 +147,7 @@ def replay(
 
 
 def replays(
-    body: bytes, *, head: Head | None = None, ending: str = "end", require_finish: bool = True, seed: int = 0
+    body: bytes, *, head: ResponseInfo | None = None, ending: str = "end", require_finish: bool = True, seed: int = 0
 ) -> Outcome:
     """Run a body whole, byte by byte, and at random cuts; assert that each gives the same, and return it."""
     outcomes = {

@@ -18,7 +18,7 @@ from blades._output.strip_markdown import Plain
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from blades._output.split import Cutter
+    from blades._output.split import Splitter
 
     Segment = Callable[[str, str], list[str]]
 
@@ -55,7 +55,7 @@ _NO_SPACES: Final = re.compile(r"[\u0e00-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-
 _CLOSER_OF: Final = dict(zip('“„«»「『《（【([{"`', '”“»«」』》）】)]}"`', strict=True))
 
 
-def cutter(language: object, first_at: object, markdown: object) -> Cutter:
+def make_splitter(language: object, first_at: object, markdown: object) -> Splitter:
     """Return what cuts as `Stream.sentences` says.
 
     Raises:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from blades._stream import Stream
 
 
-class Cutter(Protocol):
+class Splitter(Protocol):
     """Text in, finished pieces out."""
 
     def feed(self, text: str) -> Iterable[str]:
@@ -22,7 +22,7 @@ class Cutter(Protocol):
         ...
 
 
-def pieces(stream: Stream, cutter: Cutter) -> Generator[str]:
+def pieces(stream: Stream, cutter: Splitter) -> Generator[str]:
     """Read a stream to its end and cut its text, from the first character: what was handed out before is included.
 
     As a ``for`` loop over the stream, this owns it: leaving early ends it. When it fails, what is left of the text
@@ -56,7 +56,7 @@ class Lines:
         self._parts: list[str] = []
 
     def feed(self, text: str) -> Iterable[str]:
-        """See `Cutter`."""
+        """See `Splitter`."""
         first, *more = text.split("\n")
         self._parts.append(first)
         for part in more:
@@ -64,7 +64,7 @@ class Lines:
             self._parts = [part]
 
     def end(self) -> Iterable[str]:
-        """See `Cutter`."""
+        """See `Splitter`."""
         rest = "".join(self._parts)
         return [rest] if rest else []
 
@@ -77,7 +77,7 @@ class Words:
         self._parts: list[str] = []
 
     def feed(self, text: str) -> Iterable[str]:
-        """See `Cutter`."""
+        """See `Splitter`."""
         words = text.split()
         if text[:1].isspace():
             yield from self.end()
@@ -91,6 +91,6 @@ class Words:
                 yield from self.end()
 
     def end(self) -> Iterable[str]:
-        """See `Cutter`."""
+        """See `Splitter`."""
         word, self._parts = "".join(self._parts), []
         return [word] if word else []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from blades._output.split import Cutter
+    from blades._output.split import Splitter
 
 _FENCE: Final = re.compile(r"\s*(?:```|~~~)")
 _RULE: Final = re.compile(r"\s*(?:([-*_])(?:[ \t]*\1){2,}|\|?[ \t:|-]*-[ \t:|-]*\|[ \t:|-]*)\s*\Z")
@@ -28,17 +28,17 @@ _INLINE: Final = re.compile(
 class Plain:
     """The pieces of a cutter, without headings', lists', quotes' and emphasis' marks; a link is its text."""
 
-    def __init__(self, cutter: Cutter) -> None:
+    def __init__(self, cutter: Splitter) -> None:
         self._cutter = cutter
         self._in_code = False
         self._at_line_start = True
 
     def feed(self, text: str) -> Iterator[str]:
-        """See `Cutter`."""
+        """See `Splitter`."""
         return self._strip(self._cutter.feed(text))
 
     def end(self) -> Iterator[str]:
-        """See `Cutter`."""
+        """See `Splitter`."""
         return self._strip(self._cutter.end())
 
     def _strip(self, pieces: Iterable[str]) -> Iterator[str]:

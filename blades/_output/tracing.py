@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from blades._transport.cancel import Scope
     from blades._values import Reply
-    from blades._wire.decoder import Assembly
+    from blades._wire.decoder import CompletionDecoder
 
     Attributes: TypeAlias = dict[str, AttributeValue]
 
@@ -66,7 +66,9 @@ _TEXTS = {
 }
 
 
-def start_span(agent_name: str, body: Mapping[str, Any], base_url: str | None, scope: Scope, answer: Assembly) -> None:
+def start_span(
+    agent_name: str, body: Mapping[str, Any], base_url: str | None, scope: Scope, answer: CompletionDecoder
+) -> None:
     """Start the span of a call, in the context of the thread that will open it; it ends when the scope does.
 
     Args:

@@ -15,7 +15,7 @@ from itertools import pairwise
 from numbers import Number
 from typing import Final, TypeAlias, TypeGuard, final
 
-Scopes: TypeAlias = tuple[object, ...]  # the innermost first
+ContextStack: TypeAlias = tuple[object, ...]  # the innermost first
 
 _ABSENT: Final = object()
 _SCALARS: Final = (str, int, float)  # these and the next spare the slower look at the abstract classes
@@ -25,11 +25,11 @@ _INDEX = re.compile(r"[0-9]{1,9}")
 
 
 @final
-class Unfit(Exception):  # noqa: N818 - never reaches a user: it becomes a line of a PromptError
+class UnusableValueError(Exception):
     """Why a value cannot be used as the template does. Never holds the value."""
 
 
-def find(path: tuple[str, ...], scopes: Scopes) -> object:
+def find(path: tuple[str, ...], scopes: ContextStack) -> object:
     """Return the value of a path. Only its first name is looked for further out: a broken path is not mended."""
     if not path:
         return scopes[0]
@@ -38,12 +38,12 @@ def find(path: tuple[str, ...], scopes: Scopes) -> object:
         if value is not _ABSENT:
             break
     else:
-        raise Unfit("is missing: no such name was given")
+        raise UnusableValueError("is missing: no such name was given")
     for parent, name in pairwise(path) if len(path) > 1 else ():
         outer, value = value, look_up(value, name)
         if value is _ABSENT:
             kind = "" if isinstance(outer, Mapping) else f", it is of type {type(outer).__name__}"
-            raise Unfit(f"is missing: {short(parent)} has no key {short(name)}{kind}")
+            raise UnusableValueError(f"is missing: {short(parent)} has no key {short(name)}{kind}")
     return value
 
 
@@ -84,7 +84,7 @@ def as_text(value: object) -> str:
         try:
             return str(value.value if isinstance(value, Enum) else value)
         except ValueError:
-            raise Unfit("has more digits than Python writes") from None
+            raise UnusableValueError("has more digits than Python writes") from None
     from datetime import date, time  # noqa: PLC0415 - these three are rarely needed, and take milliseconds
     from pathlib import PurePath  # noqa: PLC0415
     from uuid import UUID  # noqa: PLC0415
@@ -94,7 +94,7 @@ def as_text(value: object) -> str:
     cure = "pass text made of it (json.dumps, str, decode), or open a dict or list with a section, {{#x}}...{{/x}}"
     if callable(value):
         cure = "call it and pass what it returns"
-    raise Unfit(f"is of type {type(value).__name__}, which is not text: {cure}")
+    raise UnusableValueError(f"is of type {type(value).__name__}, which is not text: {cure}")
 
 
 def short(value: object, limit: int = 80) -> str:

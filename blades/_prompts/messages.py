@@ -128,7 +128,7 @@ def as_message(value: object) -> Message:
     if isinstance(value, Message):
         return value
     if not isinstance(value, Mapping):
-        raise TypeError(f"expected a Message, or a dict with 'role' and 'content'; came {kind_of(value)}")
+        raise TypeError(f"expected a Message, or a dict with 'role' and 'content'; came {type_name(value)}")
     if "role" not in value:
         raise ValueError("expected a dict with 'role' and 'content'; came one without 'role'")
     return Message(**value)
@@ -141,7 +141,7 @@ def _checked_content(role: str, content: object) -> list[dict[str, Any]] | None:
     parts = content if isinstance(content, (list, tuple)) else ()
     wrong = [part for part in parts if not isinstance(part, Mapping)] if parts is content else [content]
     if wrong:
-        raise TypeError(f"expected a {role} message's content: a str or a list of dicts; came {kind_of(wrong[0])}")
+        raise TypeError(f"expected a {role} message's content: a str or a list of dicts; came {type_name(wrong[0])}")
     return [_copy(part) for part in parts]
 
 
@@ -155,7 +155,7 @@ def messages_of(value: object) -> Iterable[Message]:
         return [as_message(value)]
     if isinstance(value, (bytes, bytearray)) or not isinstance(value, Sequence):
         raise TypeError(
-            f"expected a Prompt, a str, or a list of Messages or dicts; came {kind_of(value)}{_cure(value)}"
+            f"expected a Prompt, a str, or a list of Messages or dicts; came {type_name(value)}{_cure(value)}"
         )
     messages = []
     for number, item in enumerate(value, 1):
@@ -186,5 +186,5 @@ def _copy(value: Any) -> Any:
     return value
 
 
-def kind_of(value: object) -> str:
+def type_name(value: object) -> str:
     return "None" if value is None else f"a value of type {type(value).__name__}"

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, final
 
 from blades._errors import PromptError
-from blades._prompts.context import Scopes, Unfit, as_text, find, is_list, known, short
+from blades._prompts.context import ContextStack, UnusableValueError, as_text, find, is_list, known, short
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
@@ -160,7 +160,7 @@ def _fault(where: str, line: int, message: str) -> PromptError:
 # Tree to text
 
 
-def render(template: Template, scopes: Scopes, partials: Mapping[str, Template]) -> tuple[str, list[str]]:
+def render(template: Template, scopes: ContextStack, partials: Mapping[str, Template]) -> tuple[str, list[str]]:
     """Return the text, and what is wrong with the parameters: where, which name and why, never a value.
 
     Raises:
@@ -170,7 +170,7 @@ def render(template: Template, scopes: Scopes, partials: Mapping[str, Template])
     problems: dict[str, None] = {}  # an ordered set: a name is often missing once per item
     steps = MAX_STEPS
 
-    def write(nodes: tuple[_Node, ...], scopes: Scopes, where: str, indent: str, depth: int) -> None:
+    def write(nodes: tuple[_Node, ...], scopes: ContextStack, where: str, indent: str, depth: int) -> None:
         nonlocal steps
         steps -= (2 + len(nodes)) * (1 + depth // 10) + len(indent)  # a name is looked for in every scope
         if steps < 0 or depth > MAX_DEPTH:
@@ -191,7 +191,7 @@ def render(template: Template, scopes: Scopes, partials: Mapping[str, Template])
                 else:
                     for inner in _inner_scopes(node, scopes):
                         write(node.body, inner, where, indent, depth + 1)
-            except Unfit as problem:
+            except UnusableValueError as problem:
                 steps -= 10
                 problems[f"{where}, line {node.line}: {short(node.name)} {problem}"] = None
 
@@ -218,7 +218,7 @@ def needed_names(template: Template, partials: Mapping[str, Template]) -> list[s
     return list(names)
 
 
-def _inner_scopes(section: _Tag, scopes: Scopes) -> Iterable[Scopes]:
+def _inner_scopes(section: _Tag, scopes: ContextStack) -> Iterable[ContextStack]:
     """Return the scopes that the body of a section is written in, one after the other."""
     value = known(find(section.path, scopes))
     if section.kind == "inverted section":

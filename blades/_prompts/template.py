@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, final
 
 from blades._errors import PromptError
 from blades._prompts.context import look_up, short
-from blades._prompts.messages import Message, Parts, Prompt, as_message, kind_of, messages_of, prompt_of
+from blades._prompts.messages import Message, Parts, Prompt, as_message, messages_of, prompt_of, type_name
 from blades._prompts.mustache import Template, compile_template, needed_names, render
 
 _MAX_NAMES: Final = 50  # listed in a message
@@ -39,7 +39,7 @@ class PromptTemplate:
         compiled = {}
         for name, text in texts.items():
             if not isinstance(text, str):
-                raise TypeError(f"expected the partial {short(name)} as a str; came {kind_of(text)}")
+                raise TypeError(f"expected the partial {short(name)} as a str; came {type_name(text)}")
             compiled[name] = compile_template(text, f"partial {short(name)}", texts, is_partial=True)
         object.__setattr__(self, "_partials", compiled)
         object.__setattr__(self, "_entries", ())
@@ -82,7 +82,7 @@ class PromptTemplate:
         None, False and an empty list are no messages. Raises TypeError if the name is not a str.
         """
         if not isinstance(name, str):
-            raise TypeError(f"expected the name of a history as a str; came {kind_of(name)}")
+            raise TypeError(f"expected the name of a history as a str; came {type_name(name)}")
         return self._with(_History(f"message {len(self._entries) + 1} (history)", name))
 
     def build(self, params: Mapping[str, object] | None = None, /, **more: object) -> Prompt:
@@ -171,7 +171,7 @@ class _History(NamedTuple):
                 _given(self.where, given),
             ]
         elif isinstance(value, str | Mapping | Message):
-            problems.append(f"{self.where}: expected a list of messages; came {kind_of(value)}")
+            problems.append(f"{self.where}: expected a list of messages; came {type_name(value)}")
         elif value is not None and value is not False:
             try:
                 return messages_of(value)
@@ -224,7 +224,7 @@ def _checked_params(params: Mapping[str, object] | None, more: dict[str, object]
     if type(params) is dict:
         return {**params, **more}
     if not isinstance(params, Mapping):
-        raise TypeError(f"expected a dict of values by name; came {kind_of(params)}")
+        raise TypeError(f"expected a dict of values by name; came {type_name(params)}")
     return {name: look_up(params, name) for name in params} | more
 
 

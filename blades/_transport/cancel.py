@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blades._transport.events import Event
-    from blades._values import Head
+    from blades._values import ResponseInfo
 
 
 logger = logging.getLogger("blades")
@@ -62,7 +62,7 @@ LONGEST_WAIT_SECONDS: Final = threading.TIMEOUT_MAX if SHUTDOWN_WAKES else 0.1  
 class Response(Protocol):
     """An open answer; see `blades._transport.client.OpenResponse`."""
 
-    head: Head
+    head: ResponseInfo
 
     def read(self, deadline: float | None) -> bytes:
         """Read the next piece; ``b""`` is the proper end."""

@@ -27,7 +27,7 @@ import openai
 
 from blades._transport.cancel import SHUTDOWN_WAKES, Interrupted, Scope, in_background
 from blades._transport.connection import LAST_CHUNK, TIMER_SECONDS, Body, Tap, current
-from blades._values import Head
+from blades._values import ResponseInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -113,7 +113,7 @@ class OpenResponse:
         self._scope = scope
         self._connector: Connector | None = connector  # which closes its client when the last one lets go of it
         headers = response.headers
-        self.head = Head(
+        self.head = ResponseInfo(
             status=response.status_code,
             content_type=headers.get("content-type", ""),
             base_url=str(connector.client.base_url).rstrip("/"),

@@ -11,21 +11,21 @@ from __future__ import annotations
 
 from typing import Any, final
 
-from blades._errors import StreamError, StreamProtocolError, StreamTruncated, again
-from blades._values import Chunk, Head, Reply, ToolCall, Usage
+from blades._errors import StreamError, StreamProtocolError, StreamTruncated, without_traceback
+from blades._values import Chunk, Reply, ResponseInfo, ToolCall, Usage
 from blades._wire.accumulate import Calls, Text
 from blades._wire.deltas import (
     Json,
-    error_in,
-    fast_reader,
+    fast_parser,
+    find_error,
     first_choice,
-    object_in,
+    parse_lenient,
+    parse_object,
+    parse_usage,
     parts_of,
-    read_slowly,
     server_error,
     shown,
     string,
-    usage_of,
     without_secrets,
 )
 from blades._wire.sse import BYTE_ORDER_MARK, EVENT_LIMIT_BYTES, Decoder, EventTooLongError
@@ -35,7 +35,7 @@ A_STREAM = "a stream of chat completion chunks"
 
 
 @final
-class Assembly:
+class CompletionDecoder:
     """One stream's state. One thread feeds it and takes chunks; the totals can be read from any thread at any time.
 
     Attributes:
@@ -49,7 +49,7 @@ class Assembly:
     """
 
     def __init__(self, *, limit_bytes: int = EVENT_LIMIT_BYTES) -> None:
-        self.head = Head()
+        self.head = ResponseInfo()
         self.done = False
         self.chunks = 0
         self.finish_reason: str | None = None
@@ -57,7 +57,7 @@ class Assembly:
         self.model: str | None = None
         self.id: str | None = None
         self._decoder = Decoder(limit_bytes=limit_bytes)
-        self._read_json = fast_reader()
+        self._read_json = fast_parser()
         self._prefix = b""
         self._ended = False
         self._failure: StreamError | None = None
@@ -140,11 +140,11 @@ class Assembly:
         except EventTooLongError:
             self._failure = self._protocol_error("events of at most 16 MiB", "a longer one")
         except StreamError as error:
-            self._failure = again(error)
+            self._failure = without_traceback(error)
             raise
-        raise again(self._failure)
+        raise without_traceback(self._failure)
 
-    def verdict(self, *, require_finish: bool) -> None:
+    def check_complete(self, *, require_finish: bool) -> None:
         """Return if the answer counts as whole. To be called after `end`, when `next_chunk` returned None.
 
         Args:
@@ -159,7 +159,7 @@ class Assembly:
             return
         stray = self._check_stray()
         if self._failure is not None:
-            raise again(self._failure)
+            raise without_traceback(self._failure)
         if not self._decoder.is_stream:
             if not stray and not self._prefix.removeprefix(BYTE_ORDER_MARK).strip():
                 raise self._protocol_error(A_STREAM, "an empty body")
@@ -179,16 +179,16 @@ class Assembly:
         try:
             event = self._read_json(data)
         except ValueError:
-            event, odd = self._read_oddity(name, data), True
+            event, odd = self._parse_fallback(name, data), True
         if type(event) is not dict:
             if name == b"error":
                 raise server_error(event, {})
             return None  # null, a list, a text
         if name or "error" in event or not event.get("choices"):
-            self._failure = error_in(event, named=name == b"error")
+            self._failure = find_error(event, named=name == b"error")
         return self._chunk(event, odd)
 
-    def _read_oddity(self, name: bytes, data: bytes) -> Any:
+    def _parse_fallback(self, name: bytes, data: bytes) -> Any:
         """Read what the fast reader refused."""
         bare = data.strip()
         if bare == b"[DONE]":
@@ -198,7 +198,7 @@ class Assembly:
         if bare in {b"", b"[DONE]"}:
             return None
         try:
-            return read_slowly(data)
+            return parse_lenient(data)
         except ValueError as error:
             if name == b"error":  # plain text
                 return data.decode("utf-8", "replace")
@@ -215,7 +215,7 @@ class Assembly:
             self.id = self.id or string(event.get("id"))
         usage = None
         if event.get("usage") or "x_groq" in event:
-            usage = usage_of(event)
+            usage = parse_usage(event)
             self.usage = usage or self.usage
         choice = first_choice(event.get("choices"))
         if choice is None:
@@ -273,20 +273,20 @@ class Assembly:
 
     def _whole_body(self) -> Chunk | None:
         """Read a body that is one JSON object: a completion that was not streamed, or an error."""
-        event = object_in(self._decoder.stray)
+        event = parse_object(self._decoder.stray)
         if event is None:
             return None
         choice = first_choice(event.get("choices"))
         named = choice is None and any(name in event for name in ("message", "detail", "msg"))
-        self._failure = error_in(event, named=named)
+        self._failure = find_error(event, named=named)
         self.done = self._failure is None and choice is not None and isinstance(choice.get("message"), dict)
         return self._chunk(event, odd=True) if self.done else None
 
     def _check_stray(self) -> bytes:
         """Return the line outside of the events; a failure if it is an error object that lacks only its ``data:``."""
         stray = self._decoder.stray
-        event = object_in(stray)
-        self._failure = error_in(event, named=False) if event else None
+        event = parse_object(stray)
+        self._failure = find_error(event, named=False) if event else None
         return stray
 
     def _protocol_error(self, expected: str, came: str) -> StreamProtocolError:

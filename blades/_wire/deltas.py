@@ -20,8 +20,8 @@ SHOWN = 200  # bytes or characters of foreign data in a message
 MESSAGE_LIMIT = 4000  # characters of a server's own message that are kept
 
 
-def fast_reader() -> Callable[[bytes], Any]:
-    """Return the fastest reader there is; what it refuses must be given to `read_slowly`.
+def fast_parser() -> Callable[[bytes], Any]:
+    """Return the fastest reader there is; what it refuses must be given to `parse_lenient`.
 
     jiter comes with the official client, and needs a third of the time of `json.loads` for a usual event. It gives the
     same results, or refuses: lone surrogates, invalid UTF-8, more than 200 levels, a byte order mark.
@@ -38,7 +38,7 @@ def _refuse(_data: bytes) -> Any:
     raise ValueError
 
 
-def read_slowly(data: bytes) -> Any:
+def parse_lenient(data: bytes) -> Any:
     """Parse JSON with `json`; invalid UTF-8 is replaced, surrogates may be alone in the texts.
 
     Raises:
@@ -50,12 +50,12 @@ def read_slowly(data: bytes) -> Any:
         raise ValueError("nested too deep") from None
 
 
-def object_in(data: bytes) -> Json | None:
+def parse_object(data: bytes) -> Json | None:
     """Return the JSON object that bytes outside of any event are, if they are one."""
     if not data.lstrip().startswith(b"{"):
         return None
     try:
-        value = read_slowly(data)
+        value = parse_lenient(data)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
@@ -143,7 +143,7 @@ def json_text(value: object) -> str:
         return ""
 
 
-def usage_of(event: Json) -> Usage | None:
+def parse_usage(event: Json) -> Usage | None:
     """Return the usage in an event; None if there is none, or none of its counts is a number."""
     groq = event.get("x_groq")
     for sent in (event.get("usage"), groq.get("usage") if isinstance(groq, dict) else None):
@@ -156,7 +156,7 @@ def usage_of(event: Json) -> Usage | None:
     return None
 
 
-def error_in(event: Json, *, named: bool) -> StreamServerError | None:
+def find_error(event: Json, *, named: bool) -> StreamServerError | None:
     """Return the error that an event tells of, if it does.
 
     Args:

@@ -13,8 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
-    "MODEL", "Answer", "Cut", "Delay", "End", "Plan", "Reset", "Stall",
-    "asked_of", "check_steps", "chunk", "encode_json", "plan", "talk",
+    "MODEL",
+    "Answer",
+    "Cut",
+    "Delay",
+    "EncodedAnswer",
+    "End",
+    "Reset",
+    "Stall",
+    "check_steps",
+    "chunk",
+    "encode_json",
+    "plan",
+    "request_json",
+    "talk",
 ]  # fmt: skip
 
 MODEL = "local-test"
@@ -23,7 +35,7 @@ _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"
 _REASONS |= {429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable"}
 
 
-class Asked(Protocol):
+class RequestLike(Protocol):
     """What an answer depends on: a request."""
 
     number: int
@@ -182,7 +194,7 @@ class Answer:
 
 
 @final
-class Plan(NamedTuple):
+class EncodedAnswer(NamedTuple):
     """An answer made ready for one request."""
 
     before: tuple[Delay, ...]
@@ -193,9 +205,9 @@ class Plan(NamedTuple):
     close: bool
 
 
-def plan(answer: Answer, request: Asked, *, http10: bool) -> Plan:
+def plan(answer: Answer, request: RequestLike, *, http10: bool) -> EncodedAnswer:
     """Decide on headers and framing, and encode."""
-    steps, content_type = _encode(answer, asked_of(request))
+    steps, content_type = _encode(answer, request_json(request))
     http10 = http10 or answer.http10 or request.http10
     framing = "length" if content_type == "application/json" else answer.framing
     if http10 and framing == "chunked":
@@ -219,7 +231,7 @@ def plan(answer: Answer, request: Asked, *, http10: bool) -> Plan:
     lines = [f"HTTP/1.{0 if http10 else 1} {answer.status} {_REASONS.get(answer.status, 'Unnamed')}"]
     lines += [f"{name}: {value}" for name, value in headers.items() if value is not None]
     head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-    return Plan(answer.before_headers, head, steps, b"0\r\n\r\n" if chunked else b"", chunked, close)
+    return EncodedAnswer(answer.before_headers, head, steps, b"0\r\n\r\n" if chunked else b"", chunked, close)
 
 
 def _encode(answer: Answer, asked: dict[str, Any]) -> tuple[list[bytes | Delay], str]:
@@ -337,7 +349,7 @@ def _content(message: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
-def asked_of(request: Asked) -> dict[str, Any]:
+def request_json(request: RequestLike) -> dict[str, Any]:
     try:
         asked = request.json
     except ValueError:

@@ -29,15 +29,15 @@ from blades.testing._answers import (
     Answer,
     Cut,
     Delay,
+    EncodedAnswer,
     End,
-    Plan,
     Reset,
     Stall,
-    asked_of,
     check_steps,
     chunk,
     encode_json,
     plan,
+    request_json,
     talk,
 )
 from blades.testing._http import BadRequest, ClientLeft, Ended, Selector, Wire, read_request, shutdown
@@ -400,7 +400,7 @@ class LocalServer:
             if chosen.close:
                 wire.finish()
 
-    def _choose(self, request: Request) -> Plan:
+    def _choose(self, request: Request) -> EncodedAnswer:
         """Answer what is no proper chat request; find and run the script for what is one."""
         try:
             answer = _refuse(request, self._api_key) or self._run_script(request)
@@ -439,12 +439,12 @@ def _refuse(request: Request, api_key: str | None) -> Answer | None:
         model = {"id": MODEL, "object": "model", "created": 1700000000, "owned_by": "blades.testing"}
         body = encode_json({"object": "list", "data": [model]})
         answer = Answer.raw(body, content_type="application/json", framing="length")
-    elif not asked_of(request):
+    elif not request_json(request):
         answer = Answer.error(400, "The body of the request must be a JSON object that holds messages.")
     return answer
 
 
-def _play(answer: Plan, request: Request, wire: Wire) -> None:
+def _play(answer: EncodedAnswer, request: Request, wire: Wire) -> None:
     for delay in answer.before:
         _wait(delay, request, wire)
     wire.send(answer.head)
