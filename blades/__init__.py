@@ -13,22 +13,22 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from blades._agent import Agent
-from blades._errors import (
-    BladesError,
-    ConfigError,
-    PromptError,
-    StreamError,
-    StreamInterrupted,
-    StreamProtocolError,
-    StreamServerError,
-    StreamTimeout,
-    StreamTruncated,
-)
-
 if TYPE_CHECKING:
+    from blades._agent import Agent
     from blades._chat import Chat
-    from blades._prompts.messages import Message, Prompt
+    from blades._errors import (
+        BladesError,
+        ConfigError,
+        PromptError,
+        StreamError,
+        StreamInterrupted,
+        StreamProtocolError,
+        StreamServerError,
+        StreamTimeout,
+        StreamTruncated,
+    )
+    from blades._message import Message
+    from blades._prompts.messages import Prompt
     from blades._prompts.template import PromptTemplate
     from blades._stream import Stream
     from blades._values import Chunk, Reply, StreamState, Timing, ToolCall, Usage
@@ -57,12 +57,25 @@ __all__ = [
     "Usage",
 ]
 
-# Imported when they are first asked for, as the modules that a stream needs are when the first one is started.
+# Imported on first use: ``import blades`` stays cheap.
 _LAZY = {
+    "_agent": {"Agent"},
     "_chat": {"Chat"},
-    "_prompts.messages": {"Message", "Prompt"},
-    "_stream": {"Stream"},
+    "_errors": {
+        "BladesError",
+        "ConfigError",
+        "PromptError",
+        "StreamError",
+        "StreamInterrupted",
+        "StreamProtocolError",
+        "StreamServerError",
+        "StreamTimeout",
+        "StreamTruncated",
+    },
+    "_message": {"Message"},
+    "_prompts.messages": {"Prompt"},
     "_prompts.template": {"PromptTemplate"},
+    "_stream": {"Stream"},
     "_values": {"Chunk", "Reply", "StreamState", "Timing", "ToolCall", "Usage"},
 }
 

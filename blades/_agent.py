@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from blades._chat import Chat
     from blades._credentials import Endpoint
-    from blades._prompts.messages import Message, Prompt
+    from blades._message import Message
+    from blades._prompts.messages import Prompt
     from blades._stream import Stream
     from blades._transport.cancel import Scope
     from blades._transport.client import Connector

@@ -6,7 +6,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from blades import _options as check
-from blades._prompts.messages import Message, Prompt
+from blades._message import Message
+from blades._prompts.messages import Prompt
 from blades._values import StreamState
 
 if TYPE_CHECKING:

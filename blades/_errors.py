@@ -19,10 +19,9 @@ they reach the caller from worker processes as they were raised.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from typing import Any, TypeVar, final
 
-if TYPE_CHECKING:
-    from blades._values import Reply
+from blades._values import Reply
 
 AnyError = TypeVar("AnyError", bound=BaseException)
 
@@ -55,8 +54,6 @@ class StreamError(BladesError):
     request_id: str | None = None
 
     def __init__(self, *args: object) -> None:
-        from blades._values import Reply  # noqa: PLC0415 - only a stream needs it, see blades/__init__.py
-
         super().__init__(*args)
         self.reply = Reply()
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from blades._call import Reader
+    from blades._message import Message
     from blades._output.terminal import Writable
-    from blades._prompts.messages import Message
     from blades._values import Chunk, Reply, ToolCall, Usage
 
 

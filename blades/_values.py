@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import Any, NamedTuple, final
 
-if TYPE_CHECKING:
-    from blades._prompts.messages import Message
+from blades._message import Message
 
 
 @final
@@ -174,8 +173,6 @@ class Reply:
     @property
     def message(self) -> Message:
         """The assistant message to put before the next turn."""
-        from blades._prompts.messages import Message  # noqa: PLC0415 - prompts build on replies, and replies on prompts
-
         extra: dict[str, Any] = {}
         if self.tool_calls:
             extra["tool_calls"] = [

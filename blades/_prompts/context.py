@@ -15,6 +15,8 @@ from itertools import pairwise
 from numbers import Number
 from typing import Final, TypeAlias, TypeGuard, final
 
+from blades._preview import short_repr
+
 ContextStack: TypeAlias = tuple[object, ...]  # the innermost first
 
 _ABSENT: Final = object()
@@ -43,7 +45,7 @@ def find(path: tuple[str, ...], scopes: ContextStack) -> object:
         outer, value = value, look_up(value, name)
         if value is _ABSENT:
             kind = "" if isinstance(outer, Mapping) else f", it is of type {type(outer).__name__}"
-            raise UnusableValueError(f"is missing: {short(parent)} has no key {short(name)}{kind}")
+            raise UnusableValueError(f"is missing: {short_repr(parent)} has no key {short_repr(name)}{kind}")
     return value
 
 
@@ -95,9 +97,3 @@ def as_text(value: object) -> str:
     if callable(value):
         cure = "call it and pass what it returns"
     raise UnusableValueError(f"is of type {type(value).__name__}, which is not text: {cure}")
-
-
-def short(value: object, limit: int = 80) -> str:
-    """Return the `repr` of a value, bounded."""
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

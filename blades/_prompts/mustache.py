@@ -13,7 +13,8 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, final
 
 from blades._errors import PromptError
-from blades._prompts.context import ContextStack, UnusableValueError, as_text, find, is_list, known, short
+from blades._preview import short_repr
+from blades._prompts.context import ContextStack, UnusableValueError, as_text, find, is_list, known
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
@@ -69,7 +70,7 @@ def compile_template(text: str, where: str, partials: Container[str], *, is_part
             body.append(node)
         elif node.kind == "partial":
             if node.name not in partials:
-                raise _fault(where, node.line, f"there is no partial {short(node.name)} among those given")
+                raise _fault(where, node.line, f"there is no partial {short_repr(node.name)} among those given")
             body.append(node)
         elif node.kind != "end":
             opened.append((node, body))
@@ -81,11 +82,11 @@ def compile_template(text: str, where: str, partials: Container[str], *, is_part
             outer.append(section._replace(body=tuple(body)))
             body = outer
         else:
-            instead = f"{short(opened[-1][0].name)} of line {opened[-1][0].line}" if opened else "no section"
-            raise _fault(where, node.line, f"{short(node.name)} is closed where {instead} is open")
+            instead = f"{short_repr(opened[-1][0].name)} of line {opened[-1][0].line}" if opened else "no section"
+            raise _fault(where, node.line, f"{short_repr(node.name)} is closed where {instead} is open")
     if opened:
         section = opened[-1][0]
-        raise _fault(where, section.line, f"the section {short(section.name)} is never closed")
+        raise _fault(where, section.line, f"the section {short_repr(section.name)} is never closed")
     return Template(where, tuple(body))
 
 
@@ -149,7 +150,7 @@ def _path(kind: str, name: str, where: str, line: int) -> tuple[str, ...]:
         return ()
     if fault := _NAME_FAULT.match(name):
         hint = list(_NAME_FAULTS.values())[(fault.lastindex or 1) - 1]
-        raise _fault(where, line, f"{short(name)} is no name: {hint}")
+        raise _fault(where, line, f"{short_repr(name)} is no name: {hint}")
     return tuple(name.split("."))
 
 
@@ -193,7 +194,7 @@ def render(template: Template, scopes: ContextStack, partials: Mapping[str, Temp
                         write(node.body, inner, where, indent, depth + 1)
             except UnusableValueError as problem:
                 steps -= 10
-                problems[f"{where}, line {node.line}: {short(node.name)} {problem}"] = None
+                problems[f"{where}, line {node.line}: {short_repr(node.name)} {problem}"] = None
 
     write(template.nodes, scopes, template.where, "", 0)
     if sum(map(len, written)) > MAX_LENGTH:

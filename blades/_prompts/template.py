@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, final
 
 from blades._errors import PromptError
-from blades._prompts.context import look_up, short
-from blades._prompts.messages import Message, Parts, Prompt, as_message, messages_of, prompt_of, type_name
+from blades._message import Message, Parts, as_message
+from blades._preview import short_repr, type_name
+from blades._prompts.context import look_up
+from blades._prompts.messages import Prompt, messages_of, prompt_of
 from blades._prompts.mustache import Template, compile_template, needed_names, render
 
 _MAX_NAMES: Final = 50  # listed in a message
@@ -39,8 +41,8 @@ class PromptTemplate:
         compiled = {}
         for name, text in texts.items():
             if not isinstance(text, str):
-                raise TypeError(f"expected the partial {short(name)} as a str; came {type_name(text)}")
-            compiled[name] = compile_template(text, f"partial {short(name)}", texts, is_partial=True)
+                raise TypeError(f"expected the partial {short_repr(name)} as a str; came {type_name(text)}")
+            compiled[name] = compile_template(text, f"partial {short_repr(name)}", texts, is_partial=True)
         object.__setattr__(self, "_partials", compiled)
         object.__setattr__(self, "_entries", ())
 
@@ -126,7 +128,7 @@ class PromptTemplate:
         return tuple(names)
 
     def __repr__(self) -> str:
-        partials = f"partials=[{', '.join(map(short, self._partials))}]" if self._partials else ""
+        partials = f"partials=[{', '.join(map(short_repr, self._partials))}]" if self._partials else ""
         calls = (f"message({entry!r})" if isinstance(entry, Message) else entry.call() for entry in self._entries)
         return ".".join([f"PromptTemplate({partials})", *calls])
 
@@ -167,7 +169,7 @@ class _History(NamedTuple):
         value = given.get(self.name, self)
         if value is self:
             problems += [
-                f"{self.where}: {short(self.name)} is missing: no such name was given",
+                f"{self.where}: {short_repr(self.name)} is missing: no such name was given",
                 _given(self.where, given),
             ]
         elif isinstance(value, str | Mapping | Message):
@@ -183,7 +185,7 @@ class _History(NamedTuple):
         return (self.name,)
 
     def call(self) -> str:
-        return f"history({short(self.name)})"
+        return f"history({short_repr(self.name)})"
 
 
 @final
@@ -214,7 +216,7 @@ class _Rendered(NamedTuple):
 
     def call(self) -> str:
         params = "".join(f", {name}=..." for name in self.params)
-        return f"{self.source.role}({short(self.source.content)}{params})"
+        return f"{self.source.role}({short_repr(self.source.content)}{params})"
 
 
 def _checked_params(params: Mapping[str, object] | None, more: dict[str, object]) -> dict[str, object]:
@@ -230,6 +232,6 @@ def _checked_params(params: Mapping[str, object] | None, more: dict[str, object]
 
 def _given(where: str, params: dict[str, object]) -> str:
     """Return a line that lists the names given: names only, never values."""
-    names = [short(name) for name in params]
+    names = [short_repr(name) for name in params]
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     return f"{where} was given {', '.join(names[:_MAX_NAMES]) or 'no names'}{more}"
