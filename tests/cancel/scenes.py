@@ -1,0 +1,255 @@
+"""The phases of a request, and what the tests of cancelling share."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import openai
+
+from blades import Agent, Stream
+from blades.testing import Answer, LocalServer, Stall
+from proxy import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+    from blades._transport.events import Event
+
+InThread: TypeAlias = "Callable[[Callable[[], object]], threading.Thread]"
+
+LIMIT_SECONDS = 20.0  # how long to wait for what must happen
+SOON_SECONDS = 1.0  # a wrong path takes 5 (connecting), 20 (backing off) or 30
+OPENINGS = ("dns", "connect", "handshake", "proxy connect", "proxy handshake", "sending")
+WAITS = ("headers", "headers re-used", "tokens", "tokens re-used", "proxy headers", "proxy tokens", "back-off")
+EMPTY_DELTA = b'data: {"choices":[{"index":0,"delta":{"content":""}}]}\n\n'
+FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+LIMITS = ("timeout", "first_chunk_timeout", "stall_timeout")
+MEANS = ("cancel", "own event", "threading event", "multiprocessing event")
+
+
+class Scene:
+    """A request brought into one phase: what the tests below cancel.
+
+    Args:
+        phase: One of `OPENINGS` or `WAITS`, with " tls" behind it for TLS.
+        server: Where the request goes.
+        agent: Who sends it.
+        arrived: Waits until the request is in its phase.
+        told: Waits until the other side knows that it was cancelled, and tells whether it does.
+    """
+
+    def __init__(
+        self,
+        server: LocalServer,
+        agent: Agent,
+        arrived: Callable[[Stream], object],
+        told: Callable[[], bool],
+        *,
+        prompt: str = "go",
+    ) -> None:
+        self.server = server
+        self.agent = agent
+        self.arrived = arrived
+        self.told = told
+        self.prompt = prompt
+        self.sent = len(server.requests)
+
+    def start(self, event: Event | None = None) -> Stream:
+        """Start the stream."""
+        return self.agent.run_stream(self.prompt, cancel=event)
+
+    def sent_since(self) -> list[str]:
+        """List the prompts that have arrived since the scene was set."""
+        return [request.json["messages"][-1]["content"] for request in self.server.requests[self.sent :]]
+
+
+def make(url: str, **settings: Any) -> Agent:
+    return Agent("test", model="m", base_url=url, api_key="k", **settings)
+
+
+def set_scene(phase: str, server: LocalServer, stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    phase = phase.removesuffix(" tls")
+    if phase == "dns":
+        made = set_dns(server, stack, monkeypatch)
+    elif phase == "connect":
+        made = set_connect(stack, monkeypatch)
+    elif phase == "handshake":
+        stalling = stack.enter_context(LocalServer(handshake="stall"))
+        agent = stack.enter_context(make(stalling.base_url))
+        made = Scene(stalling, agent, lambda _: stalling.wait_for_connection(), lambda: closed(stalling))
+    elif phase == "sending":
+        made = set_sending(stack)
+    elif phase.startswith("proxy"):
+        made = set_proxy(phase, server, stack, monkeypatch)
+    else:
+        made = set_answer(phase, server, stack)
+    return made
+
+
+def set_answer(phase: str, server: LocalServer, stack: contextlib.ExitStack) -> Scene:
+    """An answer that stalls, or says to come again later."""
+    agent = stack.enter_context(make(server.base_url))
+    if "re-used" in phase:
+        server.add("warm")
+        agent.run("warm")
+    number = len(server.requests) + 1
+    if phase == "back-off":
+        server.add(Answer.error(429, "later", headers={"Retry-After": "20"}))
+        return Scene(server, agent, lambda _: turned_away(server, number), lambda: True)
+    server.add(Answer(before_headers=[Stall()]) if phase.startswith("headers") else Answer("a ", "b", Stall()))
+    text = "a b" if phase.startswith("tokens") else ""
+    return Scene(server, agent, lambda stream: stalled(server, number, stream, text), lambda: left(server, number))
+
+
+def set_dns(server: LocalServer, stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """A name service that does not answer; later it does, with the server's address."""
+    asked, gate = threading.Event(), threading.Event()
+    look_up = socket.getaddrinfo
+
+    def slow(host: Any, *rest: Any, **more: Any) -> Any:
+        if host != "slow.test":
+            return look_up(host, *rest, **more)
+        asked.set()
+        gate.wait(30)
+        return look_up("127.0.0.1", *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    stack.callback(gate.set)
+    agent = stack.enter_context(make(f"http://slow.test:{server.address[1]}/v1"))
+    connections = server.connections
+
+    def told() -> bool:
+        gate.set()  # the address comes after all: a connection may be made then, and must be closed at once
+        return server.wait_for_connection(connections + 1).closed_by_client.wait(LIMIT_SECONDS)
+
+    return Scene(server, agent, lambda _: asked.wait(LIMIT_SECONDS), told)
+
+
+def set_connect(stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """A host that drops what is sent to it."""
+    server = stack.enter_context(LocalServer(accept=False))
+    called = threading.Event()
+    connect = socket.create_connection
+
+    def noted(*arguments: Any, **more: Any) -> socket.socket:
+        called.set()
+        return connect(*arguments, **more)
+
+    monkeypatch.setattr(socket, "create_connection", noted)
+    client = openai.OpenAI(base_url=server.base_url, api_key="k", timeout=openai.Timeout(None, connect=2))
+    agent = Agent("test", model="m", client=stack.enter_context(client))
+    return Scene(server, agent, lambda _: called.wait(LIMIT_SECONDS), lambda: True)
+
+
+def set_sending(stack: contextlib.ExitStack) -> Scene:
+    """A server that accepts and then reads nothing, while the request is larger than all buffers."""
+    server = stack.enter_context(LocalServer())
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    agent = stack.enter_context(make(f"http://127.0.0.1:{listener.getsockname()[1]}/v1"))
+    accepted: list[socket.socket] = []
+
+    def arrived(_: Stream) -> None:
+        accepted.append(stack.enter_context(listener.accept()[0]))
+        accepted[0].settimeout(LIMIT_SECONDS)
+        assert accepted[0].recv(1)
+
+    def told() -> bool:
+        with contextlib.suppress(ConnectionResetError):
+            while accepted[0].recv(1 << 20):
+                pass
+        accepted[0].close()
+        return True
+
+    return Scene(server, agent, arrived, told, prompt="long" * 3_000_000)
+
+
+def set_proxy(phase: str, server: LocalServer, stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """The agent's own client behind the proxy of the environment."""
+    proxy = stack.enter_context(Proxy(answer=phase != "proxy connect"))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, proxy.url)
+    if phase == "proxy handshake":
+        server = stack.enter_context(LocalServer(handshake="stall"))
+    url = server.base_url
+    if phase == "proxy connect":
+        url = url.replace("http:", "https:")
+    agent = stack.enter_context(make(url))
+    number = len(server.requests) + 1
+    connections = server.connections
+    if phase == "proxy connect":
+        return Scene(server, agent, lambda _: proxy.asked.wait(LIMIT_SECONDS), lambda: proxy.left.wait(LIMIT_SECONDS))
+    if phase == "proxy handshake":
+        return Scene(
+            server,
+            agent,
+            lambda _: server.wait_for_connection(connections + 1),
+            lambda: closed(server, connections + 1),
+        )
+    tokens = phase == "proxy tokens"
+    server.add(Answer("a ", "b", Stall()) if tokens else Answer(before_headers=[Stall()]))
+    return Scene(
+        server,
+        agent,
+        lambda stream: stalled(server, number, stream, "a b" if tokens else ""),
+        lambda: left(server, number) and proxy.left.wait(LIMIT_SECONDS) and bool(proxy.heads),
+    )
+
+
+def turned_away(server: LocalServer, number: int) -> None:
+    """Wait until the client has had an error status, and let go of its connection, perhaps before the body came."""
+    server.wait_for_request(number)
+    assert server.connection_log[-1].closed_by_client.wait(LIMIT_SECONDS)
+
+
+def stalled(server: LocalServer, number: int, stream: Stream, text: str) -> None:
+    assert server.wait_for_request(number).stalled.wait(LIMIT_SECONDS)
+    wait_until(lambda: stream.text == text)
+
+
+def left(server: LocalServer, number: int) -> bool:
+    return server.wait_for_request(number).left.wait(LIMIT_SECONDS)
+
+
+def closed(server: LocalServer, number: int = 1) -> bool:
+    return server.wait_for_connection(number).closed_by_client.wait(LIMIT_SECONDS)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for what nobody tells of."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        threading.Event().wait(0.002)
+
+
+def make_event(means: str) -> Event | None:
+    if means == "threading event":
+        return threading.Event()
+    return multiprocessing.Event() if means == "multiprocessing event" else None
+
+
+def cancel(stream: Stream, means: str) -> None:
+    if means == "cancel":
+        stream.cancel()
+    else:
+        stream.cancel_event.set()
+
+
+def resources() -> tuple[int, int]:
+    """Count threads and descriptors of this process, its servers included."""
+    gc.collect()
+    return threading.active_count(), sum(1 for _ in Path("/dev/fd").iterdir())
+
+
+def are_back(before: tuple[int, int]) -> bool:
+    """Tell whether there are no more threads and descriptors than there were."""
+    return all(now <= then for now, then in zip(resources(), before, strict=True))
