@@ -3,33 +3,74 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, final
 
-from blades import _options as check
+from blades import _options
 from blades._message import Message
-from blades._prompts.messages import Prompt
+from blades._prompts.messages import Prompt, prompt_of
+from blades._prompts.outgoing import complete
 from blades._values import StreamState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import EllipsisType
 
-    from blades._agent import Agent
     from blades._stream import Stream
     from blades._transport.cancel import Scope
     from blades._transport.events import Event
     from blades._values import Reply
     from blades._wire.decoder import CompletionDecoder
 
-MARK: Final = "cancelled"  # the key that tells a part of an answer; of ours, so it never goes out
+
+class _Sender(Protocol):
+    """What a chat needs of an agent."""
+
+    def run_stream(
+        self,
+        prompt: Prompt,
+        *,
+        cancel: Event | None,
+        timeout: float | EllipsisType | None,
+        first_chunk_timeout: float | EllipsisType | None,
+        stall_timeout: float | EllipsisType | None,
+        **options: Any,
+    ) -> Stream: ...
 
 
-class _Turn(NamedTuple):
-    """A turn whose answer is not in the history yet. It must not hold the stream: dropping that one cancels it."""
+class _Turn(Protocol):
+    """A turn under way. It does not hold the stream: dropping the last reference to a stream cancels it."""
 
-    asked: list[dict[str, Any]]
+    @property
+    def active(self) -> bool: ...
+
+    @property
+    def state(self) -> StreamState: ...
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """What the stream adds to the conversation, as far as it was read."""
+
+
+@final
+class _StreamTurn(NamedTuple):
     scope: Scope
     decoder: CompletionDecoder
+
+    @property
+    def active(self) -> bool:
+        return self.scope.live
+
+    @property
+    def state(self) -> StreamState:
+        return self.scope.state
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        return (self.decoder.reply(complete=True, request_id=None).message,)
+
+
+def _turn_of(stream: Stream) -> _Turn:
+    return _StreamTurn(stream._scope, stream._decoder)  # noqa: SLF001 - see _Turn
 
 
 @final
@@ -37,29 +78,30 @@ class Chat:
     """A conversation with an agent. Made by `Agent.chat`; a turn at a time, each from any thread."""
 
     def __init__(
-        self, agent: Agent, system: str | None, history: Prompt | Sequence[Message | Mapping[str, Any]]
+        self, agent: _Sender, system: str | None, history: Prompt | Sequence[Message | Mapping[str, Any]]
     ) -> None:
         if isinstance(history, str):
-            raise TypeError("history must be a list of messages, not a str; load it first if it is JSON.")
-        self._messages = Prompt(history).to_list()
+            raise TypeError("expected history as a list of messages, got a str: use json.loads(...) if it is JSON")
+        self._messages = Prompt(history).to_saved()
         if system is not None:
-            first = Message("system", check.text("system", system)).to_dict()
+            first = Message("system", _options.text("system", system)).to_saved()
             self._messages[:1] = [first, *(kept for kept in self._messages[:1] if kept["role"] != "system")]
         self._agent = agent
         self._turn: _Turn | None = None
-        self._lock = threading.RLock()  # a signal handler may read `messages`
+        self._asked: list[dict[str, Any]] = []  # what the turn under way has added to the messages
+        self._lock = threading.RLock()  # re-entrant: a signal handler may read `messages`
 
     @property
     def messages(self) -> list[dict[str, Any]]:
         """The conversation so far, as plain dicts: save it as JSON, and give it to `Agent.chat` as `history` again.
 
-        The turn under way is in it with what was asked; its answer follows when its stream has ended, and when this
-        attribute is read again. The part that a cancelled stream handed out is marked by ``"cancelled": True``, which
-        a chat never sends. A failed turn is taken out, question and all. The list is the chat's own: between two turns
-        you may change it, for instance to drop what is long past.
+        The turn under way is in it with its question; the answer is added when its stream has ended. The part of an
+        answer that was read from a cancelled stream has ``"cancelled": True``, and reasoning is kept under
+        ``"reply_reasoning"``: neither key is ever sent (see docs/templates.md). A failed turn is removed, question and
+        all. The list is the chat's own: between two turns you may change it, for instance to drop old messages.
         """
         with self._lock:
-            self._settle()
+            self._commit_turn()
             return self._messages
 
     def run_stream(
@@ -74,36 +116,39 @@ class Chat:
     ) -> Stream:
         """Take the next turn: send the conversation with `prompt` at its end, and return the stream of the answer.
 
+        Tool calls that `prompt` does not answer are answered for it, with a sentence that says so.
+
         Args:
             prompt: The user's text; or messages, such as the results of the tools that the last answer called.
-            cancel: As `Agent.run_stream`, and so are the others.
+            cancel: As in `Agent.run_stream`, and so are the arguments below.
             timeout: See `cancel`.
             first_chunk_timeout: See `cancel`.
             stall_timeout: See `cancel`.
             options: See `cancel`.
 
         Raises:
-            RuntimeError: The answer of the turn before is still being streamed.
-            Exception: as `Agent.run_stream`. The conversation is then as it was.
+            RuntimeError: The answer of the previous turn is still being streamed.
+            Exception: As `Agent.run_stream`. The conversation is then as it was.
         """
         with self._lock:
-            self._settle()
+            self._commit_turn()
             if self._turn is not None:
                 raise RuntimeError(
-                    "This chat is still streaming an answer: read it to its end, or cancel() it, before the next turn. "
-                    "For two conversations at once make two chats."
+                    "expected the previous turn to have ended, got one that is still streaming: read it to its end, or "
+                    "cancel() it, before the next turn. For two conversations at once make two chats."
                 )
             asked = Prompt(prompt)
             stream = self._agent.run_stream(
-                Prompt(self._sent()) + asked,
+                self._outgoing(asked),
                 cancel=cancel,
                 timeout=timeout,
                 first_chunk_timeout=first_chunk_timeout,
                 stall_timeout=stall_timeout,
                 **options,
             )
-            self._turn = _Turn(asked.to_list(), stream._scope, stream._decoder)  # noqa: SLF001 - see _Turn
-            self._messages += self._turn.asked
+            self._turn = _turn_of(stream)
+            self._asked = asked.to_saved()
+            self._messages += self._asked
             return stream
 
     def run(
@@ -119,7 +164,7 @@ class Chat:
         """Take the next turn and wait for the whole answer: ``run_stream(...).reply()``, with the same arguments.
 
         Raises:
-            Exception: as `run_stream` and `Stream.next`. The conversation is then as it was.
+            Exception: As `run_stream` and `Stream.next`. The conversation is then as it was.
         """
         with self.run_stream(
             prompt,
@@ -134,29 +179,22 @@ class Chat:
     def __repr__(self) -> str:
         return f"<Chat with {self._agent!r}, {len(self.messages)} messages>"
 
-    def _settle(self) -> None:
-        """Enter the answer of a turn whose stream has ended."""
-        if self._turn is None or self._turn.scope.live:
+    def _commit_turn(self) -> None:
+        """Add the answer of a turn whose stream has ended."""
+        turn = self._turn
+        if turn is None or turn.active:
             return
-        (asked, scope, decoder), self._turn = self._turn, None
-        if scope.state is StreamState.FAILED:
-            self._messages[:] = [kept for kept in self._messages if not any(kept is one for one in asked)]
-        elif scope.state is StreamState.FINISHED:
-            self._messages.append(decoder.reply(complete=True, request_id=None).message.to_dict())
+        self._turn = None
+        if turn.state is StreamState.FAILED:
+            self._messages[:] = [kept for kept in self._messages if not any(kept is one for one in self._asked)]
+        elif turn.state is StreamState.FINISHED:
+            self._messages += prompt_of(turn.messages).to_saved()
         else:
-            # Without its tool calls: they may be cut, and the API refuses calls that nobody answers.
-            self._messages.append({"role": "assistant", "content": decoder.text, MARK: True})
+            *whole, last = turn.messages
+            if last.role != "assistant":  # cancelled between two rounds of tool calls
+                whole, last = [*whole, last], Message("assistant", "")
+            self._messages += prompt_of([*whole, last.cut_short()]).to_saved()
 
-    def _sent(self) -> list[dict[str, Any]]:
-        """Return what goes out: without our marks, and without turns that were cancelled before anything was said.
-
-        Many servers refuse an empty answer, and two questions in a row as well.
-        """
-        sent: list[dict[str, Any]] = []
-        for message in self._messages:
-            if message.get(MARK) and not message.get("content"):
-                if sent and sent[-1]["role"] == "user":
-                    sent.pop()
-            else:
-                sent.append({name: value for name, value in message.items() if name != MARK})
-        return sent
+    def _outgoing(self, asked: Prompt) -> Prompt:
+        """Return the conversation to be sent: one that the API accepts, whatever the turns before were like."""
+        return prompt_of(complete(Prompt(self._messages) + asked))

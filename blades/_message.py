@@ -8,7 +8,13 @@ from typing import Any, Final, TypeAlias, final
 
 from blades._preview import short_repr, type_name
 
-_ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
+CANCELLED_KEY: Final = "cancelled"
+"""The key of a saved message that marks a part of an answer. It is never sent."""
+REASONING_KEY: Final = "reply_reasoning"
+"""The key of a saved message that holds a reply's reasoning, by the server's own names. It is never sent itself."""
+
+_ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_MAX_DEPTH: Final = 100
 Parts: TypeAlias = Sequence[Mapping[str, Any]]
 
 
@@ -18,30 +24,52 @@ class Message:
     """One message of a conversation, as the chat completions API has it. Immutable.
 
     Args:
-        role: ``system``, ``developer``, ``user``, ``assistant``, ``tool`` or ``function``.
+        role: ``system``, ``developer``, ``user``, ``assistant``, ``tool``, or any other that a server knows.
         content: Text, or a list of the API's content parts (``{"type": "image_url", ...}``), passed through untouched.
             None only for ``assistant`` and ``function``, where tool calls may be all there is.
-        extra: What else the API or a provider has on a message (``name``, ``tool_calls``, ``tool_call_id``,
-            ``reasoning_content``, ...). It is kept and goes out again; what is None is left out.
+        cancelled: Whether this is a part of an answer whose stream was cancelled. Never sent.
+        reply_reasoning: The reasoning of a reply, by the names that the server used (``{"reasoning_content": "..."}``).
+            `Prompt.to_list` decides whether it is sent. Reasoning that must always be sent belongs in `extra`.
+        extra: What else the API or a provider has on a message (``name``, ``tool_calls``, ``tool_call_id``, ...). It is
+            kept and always sent; a value of None is left out.
 
     Raises:
-        ValueError: The role is another one.
-        TypeError: The content is of another type.
+        TypeError: A value of another type.
+        ValueError: An empty role, or a value that contains itself.
     """
 
     role: str
     _content: str | list[dict[str, Any]] | None
     _extra: dict[str, Any]
+    _reasoning: dict[str, Any]
+    cancelled: bool
 
-    def __init__(self, /, role: str, content: str | Parts | None = None, **extra: Any) -> None:
-        if role not in _ROLES:
-            raise ValueError(f"expected a role out of {', '.join(_ROLES)}; came {short_repr(role)}")
+    def __init__(
+        self,
+        /,
+        role: str,
+        content: str | Parts | None = None,
+        *,
+        cancelled: bool = False,
+        reply_reasoning: Mapping[str, Any] | None = None,
+        **extra: Any,
+    ) -> None:
+        if not isinstance(role, str):
+            raise TypeError(f"expected a role as a str, got {type_name(role)}: use 'system', 'user' or 'assistant'")
+        if not role.strip():
+            raise ValueError("expected a role, got an empty str: use 'system', 'user' or 'assistant'")
+        if not isinstance(reply_reasoning, Mapping | None):
+            raise TypeError(
+                f"expected {REASONING_KEY} as a dict of the server's own fields, got {type_name(reply_reasoning)}: "
+                'write {"reasoning_content": text}'
+            )
         if not isinstance(content, str):
             content = _checked_content(role, content)
         object.__setattr__(self, "role", role)
         object.__setattr__(self, "_content", content)
-        kept = {name: _copy(value) for name, value in extra.items() if value is not None} if extra else extra
-        object.__setattr__(self, "_extra", kept)
+        object.__setattr__(self, "_extra", _copy_fields(extra) if extra else extra)
+        object.__setattr__(self, "_reasoning", _copy_fields(reply_reasoning) if reply_reasoning else {})
+        object.__setattr__(self, "cancelled", bool(cancelled))
 
     @property
     def content(self) -> str | list[dict[str, Any]] | None:
@@ -50,30 +78,119 @@ class Message:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """A copy of what the message has besides role and content."""
-        return {name: _copy(value) for name, value in self._extra.items()}
+        """A copy of what the message has besides role, content and the reasoning of a reply."""
+        return _copy_fields(self._extra)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the message as the API takes it: a new dict, the caller's to change."""
-        return {"role": self.role, "content": self.content, **self.extra}
+    @property
+    def reply_reasoning(self) -> dict[str, Any]:
+        """A copy of the reasoning fields of the reply that this message came from; empty for any other message."""
+        return _copy_fields(self._reasoning)
+
+    def to_dict(self, *, reasoning: bool = False) -> dict[str, Any]:
+        """Return the message as the API takes it: a new dict, the caller's to change.
+
+        Args:
+            reasoning: Add the reasoning of a reply, by the server's own names.
+        """
+        fields = {"role": self.role, "content": self.content, **self.extra}
+        return {**fields, **{k: v for k, v in self.reply_reasoning.items() if k not in fields}} if reasoning else fields
+
+    def to_saved(self) -> dict[str, Any]:
+        """Return the message as plain data to be saved as JSON: ``Message(**data)`` is equal to this one.
+
+        Two keys may be in it that `to_dict` leaves out, since no server knows them: ``cancelled`` (True) and
+        ``reply_reasoning``.
+        """
+        saved = self.to_dict()
+        if self.cancelled:
+            saved[CANCELLED_KEY] = True
+        if self._reasoning:
+            saved[REASONING_KEY] = self.reply_reasoning
+        return saved
+
+    def cut_short(self) -> Message:
+        """Return the part of a cancelled answer that can be kept: without tool calls, which may be incomplete."""
+        extra = {name: value for name, value in self._extra.items() if name != "tool_calls"}
+        content = "" if self._content is None else self._content
+        return Message(self.role, content, cancelled=True, reply_reasoning=self._reasoning, **extra)
 
     def __hash__(self) -> int:
         return hash((self.role, self._content if isinstance(self._content, str) else None))
 
     def __repr__(self) -> str:
-        extra = "".join(f", {name}={short_repr(value)}" for name, value in self._extra.items())
-        return f"Message({self.role!r}, {short_repr(self._content, 200)}{extra})"
+        marks = {
+            **({CANCELLED_KEY: True} if self.cancelled else {}),
+            **({REASONING_KEY: self._reasoning} if self._reasoning else {}),
+        }
+        extra = "".join(f", {name}={short_repr(value)}" for name, value in {**self._extra, **marks}.items())
+        return f"Message({short_repr(self.role)}, {short_repr(self._content, 200)}{extra})"
+
+
+def reply_message(
+    text: str,
+    refusal: str = "",
+    tool_calls: Sequence[Mapping[str, Any]] = (),
+    reasoning_fields: Mapping[str, Any] | None = None,
+) -> Message:
+    """Return the assistant message that a reply adds to its conversation.
+
+    Args:
+        text: The answer.
+        refusal: The refusal, ``""`` for none.
+        tool_calls: The calls as the API has them, with every field they came with. Arguments that are no JSON object go
+            back as one: empty ones as ``{}``, any other text as ``{"invalid": text}``.
+        reasoning_fields: The reasoning by the names that the server used.
+    """
+    extra: dict[str, Any] = {}
+    if tool_calls:
+        extra["tool_calls"] = [sendable_call(call) for call in tool_calls]
+    if refusal:
+        extra["refusal"] = refusal
+    return Message("assistant", text or (None if extra else ""), reply_reasoning=reasoning_fields, **extra)
+
+
+def sendable_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tool call whose arguments are a JSON object: servers refuse, or crash on, anything else."""
+    function = call.get("function")
+    if not isinstance(function, Mapping):  # a custom tool's call has free text
+        return dict(call)
+    arguments = function.get("arguments")
+    if not isinstance(arguments, str):
+        arguments = ""
+    if not _is_json_object(arguments):
+        import json  # noqa: PLC0415 - see _is_json_object
+
+        arguments = json.dumps({"invalid": arguments}, ensure_ascii=False) if arguments.strip() else "{}"
+    return {**call, "function": {**function, "arguments": arguments}}
 
 
 def as_message(value: object) -> Message:
-    """Return a message, made of a dict if it is not one."""
+    """Return a message: the value itself, or one made of a dict or of a message object of the official client."""
     if isinstance(value, Message):
         return value
+    dump = getattr(value, "model_dump", None)
+    if callable(dump) and not isinstance(value, type):  # a pydantic object, as the official client returns them
+        value = dump(exclude_none=True)
     if not isinstance(value, Mapping):
-        raise TypeError(f"expected a Message, or a dict with 'role' and 'content'; came {type_name(value)}")
-    if "role" not in value:
-        raise ValueError("expected a dict with 'role' and 'content'; came one without 'role'")
-    return Message(**value)
+        raise TypeError(f"expected a Message, or a dict with 'role' and 'content', got {type_name(value)}")
+    fields = dict(value)  # now it has the keys that it lists, and no others
+    if "role" not in fields:
+        raise ValueError("expected a dict with 'role' and 'content', got one without 'role'")
+    if wrong := [key for key in fields if not isinstance(key, str)]:
+        raise TypeError(f"expected the names of a message's fields as str, got {type_name(wrong[0])}")
+    return Message(**fields)
+
+
+def _is_json_object(text: str) -> bool:
+    import json  # noqa: PLC0415 - takes milliseconds, and only tool calls need it
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)  # NaN and Infinity, which Python reads although they are no JSON
+
+    try:
+        return isinstance(json.loads(text, parse_int=str, parse_constant=refuse), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _checked_content(role: str, content: object) -> list[dict[str, Any]] | None:
@@ -83,14 +200,28 @@ def _checked_content(role: str, content: object) -> list[dict[str, Any]] | None:
     parts = content if isinstance(content, (list, tuple)) else ()
     wrong = [part for part in parts if not isinstance(part, Mapping)] if parts is content else [content]
     if wrong:
-        raise TypeError(f"expected a {role} message's content: a str or a list of dicts; came {type_name(wrong[0])}")
-    return [_copy(part) for part in parts]
+        # A message may be the value of a template's parameter, and such a value is never shown.
+        what = f"Message({role!r}, ...)" if role in _ROLES else "a message"
+        raise TypeError(f"expected text or a list of content parts (dicts) for {what}, got {type_name(wrong[0])}")
+    return [_copy(part, "content") for part in parts]
 
 
-def _copy(value: Any) -> Any:
+def _copy_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of the fields that are not None."""
+    return {name: _copy(value, name) for name, value in fields.items() if value is not None}
+
+
+def _copy(value: Any, name: object, depth: int = 0) -> Any:
     """Return plain data of our own, which nobody else can change."""
+    if isinstance(value, str):
+        return value
+    if depth > _MAX_DEPTH:
+        raise ValueError(
+            f"expected plain data in a message, got {short_repr(name)} with more than {_MAX_DEPTH} levels: "
+            "it may contain itself"
+        )
     if isinstance(value, Mapping):
-        return {key: _copy(inner) for key, inner in value.items()}
+        return {key: _copy(inner, name, depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_copy(inner) for inner in value]
+        return [_copy(inner, name, depth + 1) for inner in value]
     return value

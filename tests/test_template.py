@@ -25,7 +25,7 @@ def problems(template: PromptTemplate, params: Any = None, /, **more: Any) -> li
     with pytest.raises(PromptError) as caught:
         template.build(params, **more)
     first, *rest = str(caught.value).split("\n  ")
-    assert first.startswith("parameters do not fit")
+    assert first.startswith("cannot fill in the template")
     return rest
 
 
@@ -180,14 +180,15 @@ def test_an_absent_history_is_no_messages(past: Any) -> None:
 @pytest.mark.parametrize(
     ("past", "expected"),
     [
-        pytest.param("text", "expected a list of messages; came a value of type str", id="text"),
-        pytest.param({"role": "user", "content": "x"}, "a list of messages; came a value of type dict", id="dict"),
-        pytest.param(Message("user", "x"), "expected a list of messages; came a value of type Message", id="message"),
-        pytest.param(True, "came a value of type bool", id="true"),
+        pytest.param("text", "expected a list of messages, got str", id="text"),
+        pytest.param({"role": "user", "content": "x"}, "a list of messages, got dict", id="dict"),
+        pytest.param(Message("user", "x"), "expected a list of messages, got Message", id="message"),
+        pytest.param(True, "got bool", id="true"),
         pytest.param(PromptTemplate(), "call .build() on it", id="template"),
         pytest.param(iter([]), "make a list of it", id="iterator"),
-        pytest.param([{"role": "usr", "content": "x"}], "message 1: expected a role out of", id="role"),
+        pytest.param([{"role": "", "content": "x"}], "message 1: expected a role, got an empty", id="role"),
         pytest.param([Message("user", "x"), "y"], "message 2: expected a Message", id="text-in-list"),
+        pytest.param([{"role": "hunter2"}], "content parts (dicts) for a message, got None", id="value of a role"),
     ],
 )
 def test_a_history_of_something_else_is_a_problem(past: Any, expected: str) -> None:
@@ -195,13 +196,14 @@ def test_a_history_of_something_else_is_a_problem(past: Any, expected: str) -> N
     first, second, _ = problems(PromptTemplate().history("past").user("{{x}}"), past=past)
     assert first.startswith("message 1 (history): ")
     assert expected in first
+    assert "hunter2" not in first
     assert "'x' is missing" in second
 
 
 @pytest.mark.parametrize("name", [None, 1, ["a"]])
 def test_a_history_has_a_name(name: Any) -> None:
     """A text."""
-    with pytest.raises(TypeError, match="expected the name of a history as a str; came"):
+    with pytest.raises(TypeError, match="expected the name of a history as a str, got"):
         PromptTemplate().history(name)
 
 
@@ -233,19 +235,19 @@ def test_a_problem_in_a_part_names_the_part() -> None:
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        pytest.param(lambda new: new().system(None), "came None", id="none"),
-        pytest.param(lambda new: new().assistant(None), "came None", id="none-for-the-assistant"),
-        pytest.param(lambda new: new().user(b"x"), "came a value of type bytes", id="bytes"),
-        pytest.param(lambda new: new().user(["x"]), "came a value of type str", id="parts-of-text"),
-        pytest.param(lambda new: new().user("x", 5), "expected a dict of values by name; came", id="params"),
-        pytest.param(lambda new: new().build([1]), "expected a dict of values by name; came", id="build-params"),
+        pytest.param(lambda new: new().system(None), "got None", id="none"),
+        pytest.param(lambda new: new().assistant(None), "got None", id="none-for-the-assistant"),
+        pytest.param(lambda new: new().user(b"x"), "got bytes", id="bytes"),
+        pytest.param(lambda new: new().user(["x"]), "got str", id="parts-of-text"),
+        pytest.param(lambda new: new().user("x", 5), "expected a dict of values by name, got", id="params"),
+        pytest.param(lambda new: new().build([1]), "expected a dict of values by name, got", id="build-params"),
         pytest.param(lambda new: new().message("x"), "expected a Message, or a dict", id="message"),
-        pytest.param(lambda new: new(partials="x"), "expected a dict of values by name; came", id="partials"),
-        pytest.param(lambda new: new(partials={"p": 1}), "expected the partial 'p' as a str; came", id="partial"),
+        pytest.param(lambda new: new(partials="x"), "expected a dict of values by name, got", id="partials"),
+        pytest.param(lambda new: new(partials={"p": 1}), "expected the partial 'p' as a str, got", id="partial"),
     ],
 )
 def test_an_argument_of_another_type_is_refused(call: Callable[[Any], object], expected: str) -> None:
-    """With what was expected and what came."""
+    """The message says what was expected and what was given."""
     with pytest.raises(TypeError, match=expected):
         call(PromptTemplate)
 

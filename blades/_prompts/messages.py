@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias, final, overload
 
 from blades._message import Message, as_message
 from blades._preview import type_name
+from blades._prompts.outgoing import outgoing
 
 
 class _HasMessage(Protocol):
@@ -21,13 +22,14 @@ class Prompt(Sequence[Message]):
     """The messages of a conversation so far: an immutable sequence, a slice of which is a `Prompt` again.
 
     ``prompt + other`` is a new, longer prompt. `other` is a text (a message of the user), a `Message` or a dict like
-    one, another prompt or a list of messages, or a `Reply`, whose message is taken.
+    one, another prompt or a list of messages, or a `Reply`, whose messages are added.
 
     Args:
-        messages: The same, except a `Reply`.
+        messages: Anything that ``+`` accepts, except a `Reply`. A dict may be one of `to_saved`, and a message may be
+            an object of the official client.
 
     Raises:
-        TypeError: What came is something else.
+        TypeError: A value of another type.
         ValueError: An empty text, or a dict that is no message.
     """
 
@@ -48,14 +50,31 @@ class Prompt(Sequence[Message]):
 
     def __add__(self, other: PromptLike | _HasMessage) -> Prompt:
         message = getattr(other, "message", None)
-        return prompt_of((*self, *messages_of(message if isinstance(message, Message) else other)))
+        if not isinstance(message, Message):
+            return prompt_of((*self, *messages_of(other)))
+        return prompt_of((*self, *(getattr(other, "messages", ()) or (message,))))
 
     def __repr__(self) -> str:
         return f"Prompt([{', '.join(map(repr, self))}])"
 
-    def to_list(self) -> list[dict[str, Any]]:
-        """Return the messages as the API takes them: new dicts, the caller's to change."""
-        return [message.to_dict() for message in self]
+    def to_list(self, *, reasoning: bool | None = None) -> list[dict[str, Any]]:
+        """Return the messages of a request as the API takes them: new dicts, the caller's to change.
+
+        A cancelled answer without any text is left out together with its question, since servers refuse both an empty
+        answer and two questions in a row.
+
+        Args:
+            reasoning: Whether messages that came from a reply have the reasoning, by the server's own names. Default:
+                all of them if the conversation has tool calls, else none. Other messages stay as they are.
+        """
+        return outgoing(self._messages, reasoning)
+
+    def to_saved(self) -> list[dict[str, Any]]:
+        """Return the messages as plain data to be saved as JSON: `Prompt` makes an equal prompt of it.
+
+        See `Message.to_saved` for the two keys in it that are never sent.
+        """
+        return [message.to_saved() for message in self]
 
 
 PromptLike: TypeAlias = Prompt | str | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]]
@@ -72,14 +91,12 @@ def messages_of(value: object) -> Iterable[Message]:
     """Return the messages in anything that `Prompt` takes."""
     if isinstance(value, str):
         if not value:
-            raise ValueError("expected a text for the user's message; came an empty one")
+            raise ValueError("expected a text for the user's message, got an empty one")
         return [Message("user", value)]
-    if isinstance(value, (Message, Mapping)):
+    if isinstance(value, (Message, Mapping)) or hasattr(value, "model_dump"):
         return [as_message(value)]
     if isinstance(value, (bytes, bytearray)) or not isinstance(value, Sequence):
-        raise TypeError(
-            f"expected a Prompt, a str, or a list of Messages or dicts; came {type_name(value)}{_cure(value)}"
-        )
+        raise TypeError(f"expected a Prompt, a str, or a list of messages, got {type_name(value)}{_hint(value)}")
     messages = []
     for number, item in enumerate(value, 1):
         try:
@@ -90,7 +107,7 @@ def messages_of(value: object) -> Iterable[Message]:
     return messages
 
 
-def _cure(value: object) -> str:
+def _hint(value: object) -> str:
     if hasattr(value, "build"):
         return ": call .build() on it"
     if isinstance(value, bytes | bytearray):

@@ -41,7 +41,7 @@ class PromptTemplate:
         compiled = {}
         for name, text in texts.items():
             if not isinstance(text, str):
-                raise TypeError(f"expected the partial {short_repr(name)} as a str; came {type_name(text)}")
+                raise TypeError(f"expected the partial {short_repr(name)} as a str, got {type_name(text)}")
             compiled[name] = compile_template(text, f"partial {short_repr(name)}", texts, is_partial=True)
         object.__setattr__(self, "_partials", compiled)
         object.__setattr__(self, "_entries", ())
@@ -84,7 +84,7 @@ class PromptTemplate:
         None, False and an empty list are no messages. Raises TypeError if the name is not a str.
         """
         if not isinstance(name, str):
-            raise TypeError(f"expected the name of a history as a str; came {type_name(name)}")
+            raise TypeError(f"expected the name of a history as a str, got {type_name(name)}")
         return self._with(_History(f"message {len(self._entries) + 1} (history)", name))
 
     def build(self, params: Mapping[str, object] | None = None, /, **more: object) -> Prompt:
@@ -110,7 +110,7 @@ class PromptTemplate:
                 messages.append(entry.build(given, self._partials, problems))
         if problems:
             raise PromptError(
-                "\n  ".join(["parameters do not fit (to leave a part out, give None, False or []):", *problems])
+                "\n  ".join(["cannot fill in the template (pass None, False or [] to omit a section):", *problems])
             )
         return prompt_of(messages)
 
@@ -139,7 +139,7 @@ class PromptTemplate:
         source = Message(role, template)
         content = source.content
         if content is None:
-            raise TypeError(f"expected the template of a {role} message as a str; came None")
+            raise TypeError(f"expected the template of a {role} message as a str, got None")
         if isinstance(content, str):
             texts = {0: (content, where)}
         else:
@@ -173,7 +173,7 @@ class _History(NamedTuple):
                 _given(self.where, given),
             ]
         elif isinstance(value, str | Mapping | Message):
-            problems.append(f"{self.where}: expected a list of messages; came {type_name(value)}")
+            problems.append(f"{self.where}: expected a list of messages, got {type_name(value)}")
         elif value is not None and value is not False:
             try:
                 return messages_of(value)
@@ -226,7 +226,7 @@ def _checked_params(params: Mapping[str, object] | None, more: dict[str, object]
     if type(params) is dict:
         return {**params, **more}
     if not isinstance(params, Mapping):
-        raise TypeError(f"expected a dict of values by name; came {type_name(params)}")
+        raise TypeError(f"expected a dict of values by name, got {type_name(params)}")
     return {name: look_up(params, name) for name in params} | more
 
 

@@ -1,0 +1,117 @@
+"""What goes to the server of a conversation: the reasoning of replies, and an answer for every tool call.
+
+Some servers refuse a request without the reasoning of earlier answers (DeepSeek, Kimi, MiMo, once there was a tool
+call), others refuse one with it (Groq, Cerebras, Mistral). No rule fits both, so that the default may have to be
+reversed once a server has refused it: `names_reasoning_field` reads such a refusal.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from blades._message import Message, sendable_call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+UNANSWERED: Final = "No result: this call was not answered."
+"""What the model reads in place of the result of a call that nobody answered."""
+
+_FIELD = re.compile(
+    r"reasoning(?:_content|_details|_text)?(?![\w-])|thought_?signature|thinking_blocks"
+    r"|messages\W{1,3}\d+\W.{0,40}?\bthinking\b",  # `thinking` alone is the name of an option, too
+    re.IGNORECASE,
+)
+# The wordings are those of DeepSeek and MiMo (passed back), Kimi and Gemini (is missing), Groq and Cerebras
+# (unsupported), and of the validators that Mistral and many gateways use.
+_REFUSAL = re.compile(
+    r"passed back|pass(?:ed)? it back|missing|required|must be|unsupported|not supported|not permitted|not allowed"
+    r"|extra_forbidden|unknown|unrecogni[sz]ed|unexpected|additional propert|invalid|cannot be",
+    re.IGNORECASE,
+)
+
+
+def names_reasoning_field(text: str) -> bool:
+    """Return whether a server's error (400 or 422, the whole body) refuses a request for its reasoning, or the lack."""
+    return bool(_FIELD.search(text) and _REFUSAL.search(text))
+
+
+def has_reasoning(messages: Iterable[Message]) -> bool:
+    """Return whether there is reasoning of a reply to be sent or left out."""
+    return any(message.reply_reasoning for message in messages)
+
+
+def sends_reasoning(messages: Iterable[Message]) -> bool:
+    """Return whether reasoning is sent by default: only in a conversation that has tool calls."""
+    return any(message.role == "tool" or "tool_calls" in message.extra for message in messages)
+
+
+def outgoing(messages: Sequence[Message], reasoning: bool | None = None) -> list[dict[str, Any]]:  # noqa: FBT001
+    """Return the messages of a request. `reasoning` is that of `Prompt.to_list`."""
+    if reasoning is None:
+        reasoning = has_reasoning(messages) and sends_reasoning(messages)
+    sent: list[dict[str, Any]] = []
+    for message in messages:
+        if message.cancelled and _is_empty(message):
+            if sent and sent[-1]["role"] == "user":
+                sent.pop()
+        else:
+            sent.append(message.to_dict(reasoning=reasoning))
+    return sent
+
+
+def complete(messages: Iterable[Message]) -> list[Message]:
+    """Return a conversation that no server refuses for its tool calls or for an empty answer.
+
+    Each call has a JSON object as arguments, and is answered once, in the order of the calls, directly behind the
+    message that it is in: `UNANSWERED` stands for a result that is not there. An empty answer counts as cancelled.
+    """
+    completed: list[Message] = []
+    waiting: list[tuple[str, list[Message]]] = []  # the calls of the last answer, each with its result or nothing
+    strays: list[Message] = []  # results of other calls: the server's refusal is clearer than a silent repair
+
+    def answer_calls() -> None:
+        for id_, results in waiting:
+            completed.append(results[0] if results else Message("tool", UNANSWERED, tool_call_id=id_))
+        completed.extend(strays)
+        waiting.clear()
+        strays.clear()
+
+    for message in messages:
+        if message.role == "tool":
+            id_ = message.extra.get("tool_call_id")
+            open_calls = [results for call_id, results in waiting if call_id == id_ and not results]
+            (open_calls[0] if open_calls else strays).append(message)
+            continue
+        answer_calls()
+        calls = _calls(message)
+        waiting += [(call["id"], []) for call in calls]
+        if calls:
+            message = _with_calls(message, [sendable_call(call) for call in calls])  # noqa: PLW2901 - the one to keep
+        elif message.role == "assistant" and _is_empty(message):
+            message = message.cut_short()  # noqa: PLW2901 - the same
+        completed.append(message)
+    answer_calls()
+    return completed
+
+
+def _calls(message: Message) -> list[dict[str, Any]]:
+    """Return the tool calls that the API would want answers to."""
+    calls = message.extra.get("tool_calls") if message.role == "assistant" else None
+    return [call for call in calls if isinstance(call, dict) and "id" in call] if isinstance(calls, list) else []
+
+
+def _with_calls(message: Message, calls: list[dict[str, Any]]) -> Message:
+    extra = {**message.extra, "tool_calls": calls}
+    return Message(
+        message.role,
+        message.content,
+        cancelled=message.cancelled,
+        reply_reasoning=message.reply_reasoning,
+        **extra,
+    )
+
+
+def _is_empty(message: Message) -> bool:
+    return not message.content and not any(value for name, value in message.extra.items() if name != "name")
