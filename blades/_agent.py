@@ -9,7 +9,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Self, final
 
 from blades import _options as check
-from blades._credentials import find_endpoint
+from blades._credentials import explain_client_failure, find_endpoint
 from blades._errors import ConfigError
 
 if TYPE_CHECKING:
@@ -294,9 +294,9 @@ class _Home:
                 else:
                     endpoint = self.find_endpoint()
                     try:
-                        self._connector = Connector.make(*endpoint, self._max_retries)
+                        self._connector = Connector.make(endpoint.api_key, endpoint.base_url, self._max_retries)
                     except Exception as error:  # a proxy variable, SSL_CERT_FILE or a port that cannot be used
-                        raise ConfigError(f"The official client cannot be made: {error}") from error
+                        raise ConfigError(explain_client_failure(error)) from error
             return self._connector
 
     def left_by_this_thread(self) -> threading.Event | None:

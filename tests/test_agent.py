@@ -205,7 +205,7 @@ class TestConfiguration:
     ) -> None:
         """Settings that it reads from the environment itself are a ConfigError too, which shows no password."""
         monkeypatch.setenv(variable, value)
-        with pytest.raises(ConfigError, match="The official client cannot be made") as caught:
+        with pytest.raises(ConfigError, match=variable) as caught:
             make(base_url="https://127.0.0.1:1/v1").run("go")
         assert "secret" not in str(caught.value)
 
