@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from blades._call import Reader
     from blades._message import Message
-    from blades._output.terminal import Writable
+    from blades._output.protocol import Writable
     from blades._values import Chunk, Reply, ToolCall, Usage
 
 
@@ -175,9 +175,9 @@ class Stream:
             Exception: In the loop: as `next`.
         """
         from blades._output.sentences import make_splitter  # noqa: PLC0415 - the same
-        from blades._output.split import pieces  # noqa: PLC0415 - for people, who can wait for it
+        from blades._output.split import split  # noqa: PLC0415 - for people, who can wait for it
 
-        return pieces(self, make_splitter(language, first_at, markdown))
+        return split(self, make_splitter(language, first_at, markdown))
 
     def lines(self) -> Generator[str]:
         """Read line by line, without line ends, each as soon as it is whole; otherwise as `sentences`.
@@ -188,9 +188,9 @@ class Stream:
         Raises:
             Exception: In the loop: as `next`.
         """
-        from blades._output.split import Lines, pieces  # noqa: PLC0415 - for people, who can wait for it
+        from blades._output.split import Lines, split  # noqa: PLC0415 - for people, who can wait for it
 
-        return pieces(self, Lines())
+        return split(self, Lines())
 
     def words(self) -> Generator[str]:
         """Read word by word, each as soon as white space follows: ``text.split()``; otherwise as `sentences`.
@@ -198,9 +198,9 @@ class Stream:
         Raises:
             Exception: In the loop: as `next`.
         """
-        from blades._output.split import Words, pieces  # noqa: PLC0415 - for people, who can wait for it
+        from blades._output.split import Words, split  # noqa: PLC0415 - for people, who can wait for it
 
-        return pieces(self, Words())
+        return split(self, Words())
 
     def _ipython_display_(self) -> None:
         from blades._output.notebook import display_result  # noqa: PLC0415 - for people, who can wait for it

@@ -296,10 +296,12 @@ class TestStream:
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
         [
-            pytest.param({"language": 1}, TypeError, "language must be a str", id="language"),
-            pytest.param({"first_at": "x"}, TypeError, "first_at must be an int", id="first_at"),
-            pytest.param({"markdown": True}, ValueError, "'keep' or 'drop', not True", id="markdown"),
-            pytest.param({"markdown": []}, ValueError, "'keep' or 'drop', not \\[\\]", id="markdown, a list"),
+            pytest.param(
+                {"language": 1}, TypeError, "language code such as 'en', got a value of type int", id="language"
+            ),
+            pytest.param({"first_at": "x"}, TypeError, "first_at as an int", id="first_at"),
+            pytest.param({"markdown": True}, ValueError, "'keep' or 'drop', got True", id="markdown"),
+            pytest.param({"markdown": []}, ValueError, "'keep' or 'drop', got \\[\\]", id="markdown, a list"),
         ],
     )
     def test_wrong_arguments_are_refused_at_once(

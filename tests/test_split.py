@@ -17,19 +17,19 @@ from blades.testing import Answer, Cut, LocalServer, Stall
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from blades._output.split import Splitter
+    from blades._output.protocol import Splitter
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 LIMIT_SECONDS = 10.0  # a wrong path takes 30
 TEXTS = st.lists(st.sampled_from(["a", "bc", " ", "\n", "\r\n", "\r", "\t", "\u2028", "。", ". "])).map("".join)
 
 
-def cut(cutter: Splitter, text: str, sizes: list[int]) -> list[str]:
+def cut(splitter: Splitter, text: str, sizes: list[int]) -> list[str]:
     pieces: list[str] = []
     for size in [*sizes, len(text)]:
-        pieces += cutter.feed(text[:size])
+        pieces += splitter.feed(text[:size])
         text = text[size:]
-    return pieces + list(cutter.end())
+    return pieces + list(splitter.end())
 
 
 @unhurried

@@ -7,13 +7,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blades._output.split import Lines
-from blades._output.strip_markdown import Plain
+from blades._output.strip_markdown import StripMarkdown
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 
 
 class Given:
-    """A cutter whose pieces are given: what is fed, between broken bars."""
+    """A splitter whose pieces are given: what is fed, between broken bars."""
 
     def feed(self, text: str) -> list[str]:
         """See `Splitter`."""
@@ -44,12 +44,12 @@ class Given:
 )
 def test_marks(marked: str, plain: str) -> None:
     """What is to be said stays."""
-    assert "".join(Plain(Given()).feed(marked)) == plain
+    assert "".join(StripMarkdown(Given()).feed(marked)) == plain
 
 
 def test_pieces_that_were_marks_alone_are_left_out() -> None:
     """And so is white space alone; the last piece is stripped like the others."""
-    plain = Plain(Given())
+    plain = StripMarkdown(Given())
     assert list(plain.feed("a ¦\n¦---\n¦** ¦b")) == ["a ", "b"]
     assert list(plain.end()) == ["end"]
 
@@ -59,11 +59,11 @@ def test_pieces_that_were_marks_alone_are_left_out() -> None:
 def test_nothing_is_invented(text: str) -> None:
     """What is left is a part of the text, in order."""
     rest = iter(text)
-    assert all(character in rest for character in "".join(Plain(Given()).feed(text)))
+    assert all(character in rest for character in "".join(StripMarkdown(Given()).feed(text)))
 
 
 @unhurried
 @given(st.text(alphabet="ab.,\n"))
 def test_text_without_marks_stays(text: str) -> None:
     """Line by line, but for the white space alone."""
-    assert list(Plain(Lines()).feed(text + "\n")) == [line for line in text.split("\n") if line]
+    assert list(StripMarkdown(Lines()).feed(text + "\n")) == [line for line in text.split("\n") if line]

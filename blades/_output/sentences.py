@@ -1,9 +1,9 @@
-"""Sentences of a text that is still being written: pure. sentencex decides; here is when to ask, and where to cut.
+"""Splits a growing text into sentences: pure. sentencex judges the ends; this module decides when to ask it.
 
-A place where a sentence may end is judged once, on the text up to a fixed point behind it, however the text arrives:
-so any way of cutting a text into chunks gives the same sentences. (Nobody waits behind a 。, so what follows directly
-(！”) may come too late for its sentence; it then begins the next piece.) Each place is judged on a bounded piece of
-text, and each character is passed once: the cost grows with the length alone.
+A possible end of a sentence is judged once, on the text up to a fixed point behind it. So the sentences do not depend
+on the chunks in which the text arrives, with one exception: nothing waits behind a 。, so a mark directly after it (！”)
+may arrive too late for its sentence and then starts the next piece. Each possible end is judged on a bounded part of
+the text and each character is passed once: the cost is linear in the length.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import re
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, final
 
-from blades import _options as check
-from blades._output.strip_markdown import Plain
+from blades._output.strip_markdown import StripMarkdown
+from blades._preview import short_repr, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from blades._output.split import Splitter
+    from blades._output.protocol import Splitter
 
     Segment = Callable[[str, str], list[str]]
 
-CONTEXT: Final = 1000  # characters before a place that sentencex sees
-HORIZON: Final = 64  # characters after a place that are waited for, at most
-OPEN: Final = 240  # characters during which an open quote or bracket is expected to close again
+CONTEXT: Final = 1000  # characters before a possible end that sentencex sees
+HORIZON: Final = 64  # characters after a possible end that are waited for, at most
+OPEN: Final = 240  # characters within which an open quote or bracket is expected to close
 LONGEST: Final = 2000  # characters; a longer sentence is cut at white space
 
 _CLOSER: Final = r"[\"'”’»›)\]}）】」』》〉*_~`]"
@@ -34,7 +34,7 @@ _MARKS: Final = (
     r"|(?P<line>\n)"
     r"|(?P<pair>[\"`“”„«»「」『』《》（）()\[\]{}【】])"
 )
-# What a place to look at begins with.
+# A possible end of a piece starts with one of these.
 _TOKEN: Final = re.compile(_MARKS)
 _TOKEN_OR_CLAUSE: Final = re.compile(
     _MARKS + r"|(?P<clause>[、，；：]|—+(?!—|\Z)|[,;:–](?:(?=\n)|[^\S\n])|[^\S\n]-[^\S\n])"
@@ -48,7 +48,7 @@ _SPACE: Final = re.compile(r"\s")
 _ITEM: Final = re.compile(r"\n\s*(?:(?:[-*+•–]|\d{1,3}[.)]|[A-Za-z][.)]|#{1,6})[ \t]+\S|```)")
 _ITEM_BEGUN: Final = re.compile(r"\n\s*(?:(?:[-*+•–]|\d{1,3}[.)]?|[A-Za-z][.)]?|#{1,6})[ \t]*|`{1,2})?\Z")
 _ITEM_MARKER: Final = re.compile(r"\s*(?:[-*+•–]\s+)?\**(?:\d{1,3}|[A-Za-z])")
-# The next character settles it after words of letters; after initials, numbers and the like, the next word.
+# After words of letters the next character decides; after initials, numbers and the like, the next word does.
 _PLAIN: Final = re.compile(r"(?<![^\W\d_]\.)(?<![^\W\d_])[^\W\d_]{2,}" + _CLOSER + r"*\Z")
 _NEVER: Final = re.compile(r"(?:\b(?:[Dd]r|[Mm]rs?|[Mm]s|[Pp]rof|[Cc]f|vs|viz)|\b[eE]\.\s?g|\b[iI]\.\s?e)\Z")
 _NO_SPACES: Final = re.compile(r"[\u0e00-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
@@ -56,43 +56,46 @@ _CLOSER_OF: Final = dict(zip('“„«»「『《（【([{"`', '”“»«」』
 
 
 def make_splitter(language: object, first_at: object, markdown: object) -> Splitter:
-    """Return what cuts as `Stream.sentences` says.
+    """Return the splitter that `Stream.sentences` describes.
 
     Raises:
         ImportError: The extra is not installed.
-        TypeError: A value of the wrong type.
-        ValueError: An impossible value.
+        TypeError: A value has the wrong type.
+        ValueError: A value is impossible.
     """
-    language = check.text("language", language)
-    first_at = check.count("first_at", first_at)
+    if not isinstance(language, str):
+        raise TypeError(f"expected a language code such as 'en', got {type_name(language)}")
+    if not language.strip():
+        raise ValueError(f"expected a language code such as 'en', got {short_repr(language)}")
+    if not (first_at is None or (isinstance(first_at, int) and not isinstance(first_at, bool))):
+        raise TypeError(f"expected first_at as an int (characters) or None, got {type_name(first_at)}")
+    if first_at is not None and first_at < 0:
+        raise ValueError(f"expected first_at as 0 or more characters, got {short_repr(first_at)}")
     if markdown not in ("keep", "drop"):
-        raise ValueError(f"markdown must be 'keep' or 'drop', not {markdown!r:.100}.")
+        raise ValueError(f"expected markdown as 'keep' or 'drop', got {short_repr(markdown)}")
     try:
         from sentencex import segment  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise ImportError(
-            "Stream.sentences() needs the sentencex package: pip install 'blades-sdk[speech]'. "
-            "Stream.lines() and Stream.words() do without."
+            "Stream.sentences() needs the package sentencex: pip install 'blades-sdk[speech]'. "
+            "Stream.lines() and Stream.words() do not need it."
         ) from error
     sentences = Sentences(segment, language, first_at)
-    return sentences if markdown == "keep" else Plain(sentences)
+    return sentences if markdown == "keep" else StripMarkdown(sentences)
 
 
 @final
 class Sentences:
-    """The state of one text. `feed` and `end` return the pieces that have become certain; joined they are the text.
-
-    What they return must be used up before the next call.
-    """
+    """The state of one text; a `Splitter`. The pieces joined are the text."""
 
     def __init__(self, segment: Segment, language: str, first_at: int | None = None) -> None:
         self._segment = segment
         self._language = language
         self._first_at = first_at
-        self._text = ""  # the unfinished sentence, and what has come after it
+        self._text = ""  # the unfinished sentence and the text after it
         self._start = 0  # of the sentence
-        self._position = 0  # what is before it was looked at
-        self._open: list[tuple[str, int]] = []  # the closing marks to come, and where their opening ones are
+        self._position = 0  # the text before it has been searched
+        self._open: list[tuple[str, int]] = []  # expected closing marks, each with the position of its opening mark
         self._final = False
 
     def feed(self, text: str) -> Iterator[str]:
@@ -104,7 +107,7 @@ class Sentences:
         return self._cut()
 
     def end(self) -> Iterator[str]:
-        """Say that no more comes."""
+        """Return the rest: the text is complete."""
         self._final = True
         yield from self._cut()
         if self._start < len(self._text):
@@ -118,11 +121,11 @@ class Sentences:
             yield piece
 
     def _next_end(self) -> int | None:
-        """Find where the sentence ends; None if that takes more text."""
+        """Return the end of the sentence; None if finding it takes more text."""
         tokens = _TOKEN if self._first_at is None else _TOKEN_OR_CLAUSE
         limit = self._start + LONGEST
         while token := tokens.search(self._text, self._position, limit):
-            end: int | None = 0  # no end of a sentence
+            end: int | None = 0  # 0: the sentence does not end here
             if token.lastgroup == "pair":
                 self._open = self._opened(*token.span())
             elif token.lastgroup == "wide":
@@ -144,7 +147,7 @@ class Sentences:
         return max(self._text.rfind(mark, limit - LONGEST // 2, limit) for mark in " \n、，；") + 1 or limit
 
     def _after_wide(self, begin: int, at: int) -> int | None:
-        """Judge 。and its like: certain at once, outside of quotes. One that comes late begins the next piece."""
+        """Judge 。 and the like, which end a sentence at once, outside of quotes. A late one starts the next piece."""
         if begin == self._start:
             return 0
         closers = _AFTER_WIDE.match(self._text, at)
@@ -156,7 +159,7 @@ class Sentences:
         return after
 
     def _after_line(self, at: int) -> int | None:
-        """Judge the end of a line: an empty line and an item of a list begin something new."""
+        """Judge the end of a line: an empty line or an item of a list ends the sentence before it."""
         visible, settled = self._visible(at)
         paragraph = _PARAGRAPH.match(self._text, at, visible)
         if paragraph or _ITEM.match(self._text, at, visible):
@@ -166,7 +169,7 @@ class Sentences:
         return None if not settled and _ITEM_BEGUN.match(self._text, at, visible) else 0
 
     def _after_terminator(self, begin: int, at: int) -> int | None:
-        """Judge the marks that may end a sentence: as soon as enough of what follows is there."""
+        """Judge marks that may end a sentence, as soon as enough text has arrived after them."""
         visible, settled = self._visible(at)
         following = _AFTER.match(self._text, at, visible)
         closed, after = (following.end("closers"), following.end()) if following else (at, at)
@@ -177,7 +180,7 @@ class Sentences:
             return None
         opened = self._opened(at, closed)
         ended = (
-            after < len(self._text)  # else it is the end of all
+            after < len(self._text)  # else this is the end of the text
             and not self._is_inside(begin, at, closed, after)
             and not self._holds(opened, closed)
             and self._is_followed(begin, at, after)
@@ -187,7 +190,7 @@ class Sentences:
         return None if ended is None else after * ended
 
     def _is_followed(self, begin: int, at: int, after: int) -> bool | None:
-        """Judge by the first letter that follows, or else by the first word; None if that takes more text."""
+        """Judge by the first letter that follows, or by the first word; None if judging takes more text."""
         visible, settled = self._visible(at)
         letter = _LETTER.search(self._text, after, visible)
         if letter is None and not settled:
@@ -201,7 +204,7 @@ class Sentences:
         return self._ends(at, first, space.start() if space else visible)
 
     def _is_inside(self, begin: int, at: int, closed: int, after: int) -> bool:
-        """Tell whether the marks belong to an abbreviation, a list's number, an address, a version, a file's name."""
+        """Return whether the marks belong to an abbreviation, a list number, an address, a version or a file name."""
         text = self._text
         if closed == after:
             spaceless = _NO_SPACES.match(text, after) or text[begin:at].strip(".!?…")
@@ -213,18 +216,18 @@ class Sentences:
         )
 
     def _ends(self, at: int, first: int, known: int) -> bool:
-        """Ask sentencex whether a sentence ends between `at` and the first letter after it, knowing so much text."""
+        """Return whether sentencex, given the text to `known`, ends a sentence between `at` and the letter at `first`."""
         begin = max(self._start, at - CONTEXT)
         lengths = map(len, self._segment(self._language, self._text[begin:known]))
         return any(at <= end <= first and end < known for end in accumulate(lengths, initial=begin))
 
     def _visible(self, at: int) -> tuple[int, bool]:
-        """Return how far to look beyond a place, and whether more text would change nothing."""
+        """Return how far to look beyond a position, and whether more text cannot change the judgement."""
         horizon = at + HORIZON
         return min(len(self._text), horizon), self._final or len(self._text) >= horizon
 
     def _opened(self, begin: int, end: int) -> list[tuple[str, int]]:
-        """Return what is open after the quotes and brackets in a part of the text."""
+        """Return the quotes and brackets that are open after a part of the text."""
         opened = self._open
         for at in range(begin, end):
             mark = self._text[at]
@@ -236,5 +239,5 @@ class Sentences:
         return opened
 
     def _holds(self, opened: list[tuple[str, int]], at: int) -> bool:
-        """Tell whether a quote or bracket is open that can be expected to close."""
+        """Return whether a quote or bracket is open that is still expected to close."""
         return any(at - since < OPEN for _, since in opened)

@@ -1,56 +1,46 @@
-"""An answer in pieces that make sense: as lines, as words, or as a cutter of another module makes them."""
+"""Splits the text of a stream into pieces: lines, words, or what another splitter makes of it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, final
+from typing import TYPE_CHECKING, final
+
+from blades._values import StreamState
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from blades._stream import Stream
+    from blades._output.protocol import ReadableStream, Splitter
 
 
-class Splitter(Protocol):
-    """Text in, finished pieces out."""
+def split(stream: ReadableStream, splitter: Splitter) -> Generator[str]:
+    """Read a stream to its end and split its text, from the first character: text read earlier is included.
 
-    def feed(self, text: str) -> Iterable[str]:
-        """Take more text; return the pieces that are certain now."""
-        ...
-
-    def end(self) -> Iterable[str]:
-        """Return what is left: no more text comes."""
-        ...
-
-
-def pieces(stream: Stream, cutter: Splitter) -> Generator[str]:
-    """Read a stream to its end and cut its text, from the first character: what was handed out before is included.
-
-    As a ``for`` loop over the stream, this owns it: leaving early ends it. When it fails, what is left of the text
-    comes first, and then the exception.
+    Like a ``for`` loop over the stream, this loop owns it: leaving early closes it. When the stream fails, the rest of
+    the text comes first, and then the exception. An exception of the caller's own (a signal handler's) comes at once.
     """
+    in_next = False  # a RuntimeError of next() means that another thread reads the stream: leave the stream to it
     try:
-        yield from cutter.feed(stream.text)
+        yield from splitter.feed(stream.text)
         while True:
-            try:
-                if not stream.next():
-                    break
-            except RuntimeError:  # another thread has the stream
-                raise
-            except Exception:
-                yield from cutter.end()
-                raise
-            yield from cutter.feed(stream.current().text)
-        yield from cutter.end()
-    except RuntimeError:  # this loop never had the stream
-        raise
-    except BaseException:
-        stream.close()
+            in_next = True
+            if not stream.next():
+                break
+            in_next = False
+            yield from splitter.feed(stream.current().text)
+        in_next = False
+        yield from splitter.end()
+    except BaseException as error:
+        if in_next and isinstance(error, Exception) and stream.state is StreamState.FAILED:
+            in_next = False
+            yield from splitter.end()
+        elif not (in_next and isinstance(error, RuntimeError)):
+            stream.close()
         raise
 
 
 @final
 class Lines:
-    r"""Lines without their ends: ``\n``, with or without ``\r`` before it. A part of a line is looked at once."""
+    r"""Lines without their ends: ``\n``, with or without ``\r`` before it. Each part of a line is searched once."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -71,7 +61,7 @@ class Lines:
 
 @final
 class Words:
-    """Words, as `str.split` cuts them. A part of a word is looked at once."""
+    """Words, as `str.split` finds them. Each part of a word is searched once."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []

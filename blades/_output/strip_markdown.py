@@ -1,4 +1,4 @@
-"""Markdown without its marks, piece by piece: pure. For reading aloud; it is no parser, and marks it mistakes stay."""
+"""Strips Markdown markers for reading aloud: pure. Not a parser: a marker that it does not recognise stays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from blades._output.split import Splitter
+    from blades._output.protocol import Splitter
 
 _FENCE: Final = re.compile(r"\s*(?:```|~~~)")
 _RULE: Final = re.compile(r"\s*(?:([-*_])(?:[ \t]*\1){2,}|\|?[ \t:|-]*-[ \t:|-]*\|[ \t:|-]*)\s*\Z")
@@ -25,21 +25,21 @@ _INLINE: Final = re.compile(
 
 
 @final
-class Plain:
-    """The pieces of a cutter, without headings', lists', quotes' and emphasis' marks; a link is its text."""
+class StripMarkdown:
+    """The pieces of a splitter without the markers of headings, lists, quotes and emphasis; a link is its text."""
 
-    def __init__(self, cutter: Splitter) -> None:
-        self._cutter = cutter
+    def __init__(self, splitter: Splitter) -> None:
+        self._splitter = splitter
         self._in_code = False
         self._at_line_start = True
 
     def feed(self, text: str) -> Iterator[str]:
         """See `Splitter`."""
-        return self._strip(self._cutter.feed(text))
+        return self._strip(self._splitter.feed(text))
 
     def end(self) -> Iterator[str]:
         """See `Splitter`."""
-        return self._strip(self._cutter.end())
+        return self._strip(self._splitter.end())
 
     def _strip(self, pieces: Iterable[str]) -> Iterator[str]:
         for piece in pieces:
@@ -64,7 +64,7 @@ class Plain:
 
 
 def _kept(mark: re.Match[str]) -> str:
-    """Return what is said of a mark."""
+    """Return the part of a marker that is read aloud."""
     text = mark["text"]
     if text is not None:
         return _INLINE.sub(_kept, text)

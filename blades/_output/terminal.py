@@ -12,10 +12,10 @@ import re
 import sys
 from contextlib import closing, suppress
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
-    from blades._stream import Stream
+    from blades._output.protocol import ReadableStream, Writable
     from blades._values import Reply
 
 SEQUENCE_LIMIT: Final = 64  # characters of a control sequence (CSI); the longest in use have about 30
@@ -41,14 +41,6 @@ _TRIPLES: Final = {
     "%": "@G",
     " ": "FGLMN",
 }
-
-
-class Writable(Protocol):
-    """What can be printed to. `isatty`, `flush` and `encoding` are used if it has them."""
-
-    def write(self, text: str, /) -> object:
-        """Take a text."""
-        ...
 
 
 class _At(Enum):
@@ -209,7 +201,7 @@ class _Output:
             flush()
 
 
-def print_stream(stream: Stream, file: Writable | None, *, reasoning: bool, escape: bool) -> Reply:
+def print_stream(stream: ReadableStream, file: Writable | None, *, reasoning: bool, escape: bool) -> Reply:
     """Do the work of `Stream.print`."""
     output = _Output(sys.stdout if file is None else file, escape=escape)
     try:
