@@ -297,7 +297,7 @@ class TestStream:
         ("arguments", "error", "message"),
         [
             pytest.param(
-                {"language": 1}, TypeError, "language code such as 'en', got a value of type int", id="language"
+                {"language": 1}, TypeError, "language code such as 'en', got int", id="language"
             ),
             pytest.param({"first_at": "x"}, TypeError, "first_at as an int", id="first_at"),
             pytest.param({"markdown": True}, ValueError, "'keep' or 'drop', got True", id="markdown"),

@@ -1,8 +1,8 @@
 """Splits a growing text into sentences: pure. sentencex judges the ends; this module decides when to ask it.
 
 A possible end of a sentence is judged once, on the text up to a fixed point behind it. So the sentences do not depend
-on the chunks in which the text arrives, with one exception: nothing waits behind a 。, so a mark directly after it (！”)
-may arrive too late for its sentence and then starts the next piece. Each possible end is judged on a bounded part of
+on the chunks in which the text arrives, with one exception: nothing waits behind a 。, so a mark directly behind it
+(！”) may arrive too late for its sentence and then starts the next piece. Each possible end is judged on a bounded part of
 the text and each character is passed once: the cost is linear in the length.
 """
 
@@ -216,7 +216,7 @@ class Sentences:
         )
 
     def _ends(self, at: int, first: int, known: int) -> bool:
-        """Return whether sentencex, given the text to `known`, ends a sentence between `at` and the letter at `first`."""
+        """Return whether sentencex, given the text to `known`, ends a sentence between `at` and `first`, a letter."""
         begin = max(self._start, at - CONTEXT)
         lengths = map(len, self._segment(self._language, self._text[begin:known]))
         return any(at <= end <= first and end < known for end in accumulate(lengths, initial=begin))
