@@ -14,6 +14,7 @@ from blades._errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from types import EllipsisType
 
     import openai
@@ -91,7 +92,7 @@ class Agent:
         self._timeouts = check.timeouts((timeout, first_chunk_timeout, stall_timeout))
         self._max_retries = check.count("max_retries", max_retries)
         self._require_finish = check.flag("require_finish", require_finish)
-        self._options = check.options(options)
+        self._options = check.options(options, _official_names)
         self._homes: dict[int, _Home] = {os.getpid(): self._new_home()}
 
     def run_stream(
@@ -242,7 +243,7 @@ class Agent:
             "model": self.model,
             "stream_options": {"include_usage": True},
             **self._options,
-            **check.options(options),
+            **check.options(options, _official_names),
         }
         if body["stream_options"] is None:
             del body["stream_options"]
@@ -302,6 +303,12 @@ class _Home:
     def left_by_this_thread(self) -> threading.Event | None:
         """See `Connector.left_by_this_thread`."""
         return None if self._connector is None else self._connector.left_by_this_thread()
+
+
+def _official_names() -> AbstractSet[str]:
+    from blades._transport.client import official_names  # noqa: PLC0415 - imports the official client: half a second
+
+    return official_names()
 
 
 def _open(home: _Home, body: dict[str, Any], scope: Scope, left_by: threading.Event | None) -> None:

@@ -1,33 +1,104 @@
-"""Is this what was meant? Each function returns its value or says what was expected, what came and what to do."""
+"""Argument validation: each function returns its value or raises an error that says what was expected.
+
+Nothing here imports the official client. Its parameter names are asked for only if a name is not known here.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypedDict, TypeVar, final
+
+from blades._preview import short_repr, type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
     from collections.abc import Set as AbstractSet
 
-    import openai
+LONGEST_SECONDS: Final = 10**9  # thirty years; sockets take no more than three hundred
+_MAX_DEPTH: Final = 100
+_Event = TypeVar("_Event", bound="_HasIsSet | None")
 
-    from blades._transport.events import Event
 
-LONGEST_SECONDS = 10**9  # thirty years; sockets take no more than three hundred
+class Options(TypedDict, total=False):
+    """The options of a request that an `Agent` passes on as they are; those with arguments of their own are not here.
 
-# The parameters of `chat.completions.create` in the oldest official client allowed; others are looked up there.
-_KNOWN_OPTIONS = frozenset({
-    "audio", "extra_body", "extra_headers", "extra_query", "frequency_penalty", "function_call", "functions",
-    "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "metadata", "modalities", "model", "n",
-    "parallel_tool_calls", "prediction", "presence_penalty", "prompt_cache_key", "reasoning_effort",
-    "response_format", "safety_identifier", "seed", "service_tier", "stop", "store", "stream_options", "temperature",
-    "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity", "web_search_options",
-})  # fmt: skip
-_OURS = {
+    ``**options: Unpack[Options]`` gives an editor the names. These are the parameters of the oldest official client
+    allowed; `options` lets through whatever the installed one knows.
+    """
+
+    audio: Mapping[str, Any] | None
+    extra_body: Mapping[str, Any] | None
+    extra_headers: Mapping[str, Any] | None
+    extra_query: Mapping[str, Any] | None
+    frequency_penalty: float | None
+    function_call: str | Mapping[str, Any] | None
+    functions: Sequence[Mapping[str, Any]] | None
+    logit_bias: Mapping[str, int] | None
+    logprobs: bool | None
+    max_completion_tokens: int | None
+    max_tokens: int | None
+    metadata: Mapping[str, str] | None
+    modalities: Sequence[str] | None
+    n: int | None
+    parallel_tool_calls: bool | None
+    prediction: Mapping[str, Any] | None
+    presence_penalty: float | None
+    prompt_cache_key: str | None
+    reasoning_effort: str | None
+    safety_identifier: str | None
+    seed: int | None
+    service_tier: str | None
+    stop: str | Sequence[str] | None
+    store: bool | None
+    stream_options: Mapping[str, Any] | None
+    temperature: float | None
+    tool_choice: str | Mapping[str, Any] | None
+    top_logprobs: int | None
+    top_p: float | None
+    user: str | None
+    verbosity: str | None
+    web_search_options: Mapping[str, Any] | None
+
+
+class CallOptions(Options, total=False):
+    """The options of one call."""
+
+    model: str
+
+
+# Those that are arguments of Agent, run and run_stream pass here, too: a caller of `options` may have taken them out.
+_KNOWN_OPTIONS: Final = frozenset({*CallOptions.__annotations__, *Options.__annotations__, "tools", "response_format"})
+_NOT_OPTIONS: Final = {
     "messages": "the prompt is the first argument of run() and run_stream()",
     "stream": "answers are always streamed; run() waits for the whole",
 }
+_ARGUMENTS: Final = {
+    "Agent(...)": ("api_key", "base_url", "client", "instructions", "max_retries", "name", "require_finish"),
+    "Agent(...), run() and run_stream()": (
+        "timeout",
+        "first_chunk_timeout",
+        "stall_timeout",
+        "tools",
+        "response_format",
+    ),
+    "run() and run_stream()": ("cancel",),
+}
+_OTHER_NAMES: Final = {  # as other libraries and other servers call them
+    "api_key": ("apikey", "key", "token", "api_token", "openai_api_key"),
+    "base_url": ("url", "api_base", "api_url", "baseurl", "base", "endpoint", "host", "openai_api_base"),
+    "cancel": ("cancel_event", "stop_event", "cancellation_token"),
+    "instructions": ("system", "system_prompt", "system_message", "system_instruction"),
+    "max_retries": ("retries", "num_retries"),
+    "max_tokens": ("max_length", "max_new_tokens", "num_predict", "max_output_tokens"),
+    "model": ("model_name", "engine", "deployment"),
+    "response_format": ("format", "schema", "output_type", "response_model"),
+    "stop": ("stop_sequences",),
+    "temperature": ("temp",),
+    "tools": ("tool", "function"),
+}
+_NOT_JSON: Final = ("extra_headers", "extra_query")
 
 
 @final
@@ -39,12 +110,16 @@ class Timeouts(NamedTuple):
     stall_timeout: float | None
 
 
+class _HasIsSet(Protocol):
+    def is_set(self) -> bool: ...
+
+
 def text(name: str, value: object, *, secret: bool = False) -> str:
-    """Check a text that must say something; a secret is not repeated."""
+    """Check a text that must not be empty; a secret is not repeated."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {type(value).__name__}.")
+        raise TypeError(f"expected {name} as a str, got {type_name(value)}")
     if not value.strip():
-        raise ValueError(f"{name} must not be empty" + ("." if secret else f", but is {value!r}."))
+        raise ValueError(f"expected {name} as a text, got " + ("an empty one" if secret else short_repr(value)))
     return value
 
 
@@ -52,10 +127,11 @@ def seconds(name: str, value: object) -> float | None:
     """Check a time limit in seconds."""
     if value is None:
         return None
+    expected = f"expected {name} as a number of seconds above 0, or None for no limit"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds or None for no limit, not {type(value).__name__}.")
+        raise TypeError(f"{expected}, got {type_name(value)}")
     if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be more than 0 seconds and finite, not {value!r}; None means no limit.")
+        raise ValueError(f"{expected}, got {value!r}")
     return float(min(value, LONGEST_SECONDS))
 
 
@@ -72,68 +148,113 @@ def count(name: str, value: object) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}.")
+        raise TypeError(f"expected {name} as an int, got {type_name(value)}")
     if value < 0:
-        raise ValueError(f"{name} must be 0 or more, not {value!r}.")
+        raise ValueError(f"expected {name} as 0 or more, got {short_repr(value)}")
     return value
 
 
 def flag(name: str, value: object) -> bool:
-    """Check a yes or no."""
+    """Check a truth value."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, not {value!r:.100}.")
+        raise TypeError(f"expected {name} as True or False, got {short_repr(value)}")
     return value
 
 
-def event(value: Event | None) -> Event | None:
+def event(value: _Event) -> _Event:
     """Check an event to cancel by."""
-    if value is not None and (isinstance(value, type) or not callable(getattr(value, "is_set", None))):
+    given: object = value
+    if given is not None and (isinstance(given, type) or not callable(getattr(given, "is_set", None))):
         raise TypeError(
-            "cancel must be an event with is_set(), such as threading.Event() or multiprocessing.Event(), "
-            f"not {value!r:.100}."
+            "expected cancel as an event with is_set(), such as threading.Event() or multiprocessing.Event(), got "
+            + (f"the class {given.__name__}: call it" if isinstance(given, type) else type_name(given))
         )
     return value
 
 
-def client(value: object, *, alone: bool) -> openai.OpenAI | None:
-    """Check an official client; whoever has one has imported its module."""
+def client(value: object, *, alone: bool) -> Any:
+    """Check an official client: an `openai.OpenAI` or None. Whoever has a client has imported its module."""
     if value is None:
         return None
     if not alone:
-        raise TypeError("Give the Agent either a client, or base_url and api_key, but not both.")
+        raise TypeError("expected either client, or base_url and api_key, got both: configure the client itself")
     official = sys.modules.get("openai")
     if official is None or not isinstance(value, official.OpenAI):
-        raise TypeError(
-            f"client must be an openai.OpenAI or openai.AzureOpenAI (the synchronous ones), not {type(value).__name__}."
-        )
-    return cast("openai.OpenAI", value)
+        hint = ": use the synchronous one" if type_name(value).startswith("Async") else ""
+        raise TypeError(f"expected client as an openai.OpenAI or openai.AzureOpenAI, got {type_name(value)}{hint}")
+    return value
 
 
-def options(values: dict[str, Any]) -> dict[str, Any]:
-    """Check options for ``chat.completions.create``: that it knows their names, and that they can be meant here."""
+def options(values: dict[str, Any], official_names: Callable[[], AbstractSet[str]]) -> dict[str, Any]:
+    """Check options for ``chat.completions.create``: their names, and that JSON can hold their values.
+
+    Args:
+        values: The options.
+        official_names: Returns the parameters that the installed official client knows. Only called for a name that
+            is not known here, since importing the client takes half a second.
+
+    Raises:
+        TypeError: A name that is no option, or a value that is no JSON.
+        ValueError: A value that cannot be meant.
+    """
     for name in values:
-        if name in _OURS:
-            raise TypeError(f"{name!r} is not an option: {_OURS[name]}.")
-        if name not in _KNOWN_OPTIONS and name not in (known := _official_options()):
-            import difflib  # noqa: PLC0415 - for a message only
-
-            similar = difflib.get_close_matches(name, known, 1)
-            raise TypeError(
-                f"{name!r} is not a parameter of chat.completions.create in the installed openai package"
-                + (f"; did you mean {similar[0]!r}?" if similar else ".")
-                + " Parameters of your provider's own go into extra_body={...}."
-            )
-    if values.get("n", 1) not in (1, None):
-        raise ValueError(f"n must be 1, not {values['n']!r:.100}: a stream is one answer. Start one stream for each.")
+        if name not in _KNOWN_OPTIONS and (name in _NOT_OPTIONS or name not in official_names()):
+            raise TypeError(_name_error(name, official_names))
+    if values.get("n") not in (1, None):
+        raise ValueError(f"expected n as 1, got {short_repr(values['n'])}: start one stream for each answer")
     if "model" in values:
         text("model", values["model"])
+    if any(callable(function) for function in values.get("functions") or ()):
+        raise TypeError("expected functions as a list of dicts, got a callable: use tools=")
+    for name, value in values.items():
+        if name not in _NOT_JSON and (fault := _json_fault(value, name)):
+            raise TypeError(f"expected options that JSON can hold, got {fault}")
     return values
 
 
-def _official_options() -> AbstractSet[str]:
-    """Look the parameters up in the official client, which is imported for that: only for names not known here."""
-    import inspect  # noqa: PLC0415 - see above
+def _name_error(name: str, official_names: Callable[[], AbstractSet[str]]) -> str:
+    """Return what to do about a name that is no option."""
+    error = f"expected an option of chat.completions.create in the installed openai package, got {short_repr(name)}"
+    if name in _NOT_OPTIONS:
+        return f"{error}: {_NOT_OPTIONS[name]}"
+    import difflib  # noqa: PLC0415 - for a message only
 
-    from openai.resources.chat.completions import Completions  # noqa: PLC0415 - see above
+    owners = {argument: owner for owner, arguments in _ARGUMENTS.items() for argument in arguments}
+    if name in owners:
+        return f"{error}: it is an argument of {owners[name]}"
+    meant = [known for known, others in _OTHER_NAMES.items() if name.lower() in (known, *others)]
+    similar = meant or difflib.get_close_matches(name, {*owners, *official_names()} - _NOT_OPTIONS.keys(), 1)
+    if similar:
+        owner = f", an argument of {owners[similar[0]]}" if similar[0] in owners else ""
+        error += f": did you mean {similar[0]!r}{owner}?"
+    return f"{error} A parameter of your provider's own goes into extra_body={{{short_repr(name)}: ...}}."
 
-    return inspect.signature(Completions.create).parameters.keys() - {"self", "timeout", *_OURS}
+
+def _json_fault(value: object, where: str, depth: int = 0) -> str | None:
+    """Return the place, type and cure of what is no JSON in a value. What the official client converts is let pass."""
+    if value is None or isinstance(value, (str, bool, int)):
+        return None
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{where}={value}: give a finite number"
+    if depth > _MAX_DEPTH:
+        return f"{where} with more than {_MAX_DEPTH} levels: it may contain itself"
+    inner: Iterable[tuple[str, object]]
+    if isinstance(value, Mapping):
+        inner = ((f"{where}[{short_repr(key)}]", item) for key, item in value.items())
+    elif isinstance(value, (list, tuple)):
+        inner = ((f"{where}[{number}]", item) for number, item in enumerate(value))
+    elif type(value).__module__.partition(".")[0] == "openai" or callable(getattr(type(value), "model_dump", None)):
+        return None
+    else:
+        return f"{where} of type {type_name(value)}: {_json_hint(value)}"
+    return next((fault for place, item in inner if (fault := _json_fault(item, place, depth + 1))), None)
+
+
+def _json_hint(value: object) -> str:
+    if hasattr(value, "tolist"):  # NumPy's numbers and arrays, and what is like them
+        return "call .tolist() on it"
+    if isinstance(value, bytes | bytearray):
+        return "decode it"
+    if isinstance(value, Iterable):
+        return "make a list of it"
+    return "give a str, a number, a list or a dict"

@@ -104,25 +104,25 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("settings", "error", "message"),
         [
-            ({"model": ""}, ValueError, "model must not be empty"),
-            ({"model": None}, TypeError, "model must be a str, not NoneType"),
-            ({"instructions": 3}, TypeError, "instructions must be a str"),
-            ({"base_url": 3}, TypeError, "base_url must be a str"),
-            ({"api_key": b"key"}, TypeError, "api_key must be a str, not bytes"),
-            ({"timeout": -1}, ValueError, "timeout must be more than 0 seconds"),
-            ({"timeout": float("nan")}, ValueError, "timeout must be more than 0 seconds"),
-            ({"stall_timeout": "3"}, TypeError, "stall_timeout must be a number of seconds or None"),
-            ({"first_chunk_timeout": True}, TypeError, "first_chunk_timeout must be a number"),
-            ({"max_retries": -1}, ValueError, "max_retries must be 0 or more"),
-            ({"max_retries": 1.5}, TypeError, "max_retries must be an int"),
-            ({"require_finish": 1}, TypeError, "require_finish must be True or False"),
-            ({"n": 2}, ValueError, "n must be 1, not 2"),
+            ({"model": ""}, ValueError, "expected model as a text, got ''"),
+            ({"model": None}, TypeError, "expected model as a str, got None"),
+            ({"instructions": 3}, TypeError, "expected instructions as a str"),
+            ({"base_url": 3}, TypeError, "expected base_url as a str"),
+            ({"api_key": b"key"}, TypeError, "expected api_key as a str, got bytes"),
+            ({"timeout": -1}, ValueError, "expected timeout as a number of seconds above 0"),
+            ({"timeout": float("nan")}, ValueError, "expected timeout as a number of seconds above 0"),
+            ({"stall_timeout": "3"}, TypeError, "expected stall_timeout as a number of seconds"),
+            ({"first_chunk_timeout": True}, TypeError, "expected first_chunk_timeout as a number"),
+            ({"max_retries": -1}, ValueError, "expected max_retries as 0 or more"),
+            ({"max_retries": 1.5}, TypeError, "expected max_retries as an int"),
+            ({"require_finish": 1}, TypeError, "expected require_finish as True or False"),
+            ({"n": 2}, ValueError, "expected n as 1, got 2"),
             ({"temprature": 1}, TypeError, "did you mean 'temperature'"),
             ({"top_k": 40}, TypeError, "extra_body"),
-            ({"messages": []}, TypeError, "'messages' is not an option"),
-            ({"stream": True}, TypeError, "'stream' is not an option"),
-            ({"client": object()}, TypeError, "either a client, or base_url and api_key"),
-            ({"client": object(), "api_key": None, "base_url": None}, TypeError, "must be an openai.OpenAI"),
+            ({"messages": []}, TypeError, "got 'messages': the prompt is the first argument"),
+            ({"stream": True}, TypeError, "got 'stream': answers are always streamed"),
+            ({"client": object()}, TypeError, "expected either client, or base_url and api_key"),
+            ({"client": object(), "api_key": None, "base_url": None}, TypeError, "expected client as an openai.OpenAI"),
         ],
         ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
     )
@@ -133,7 +133,7 @@ class TestArguments:
 
     def test_an_asynchronous_client_is_refused(self) -> None:
         """There is no asynchronous twin; the error names what is expected."""
-        with pytest.raises(TypeError, match="the synchronous ones"):
+        with pytest.raises(TypeError, match="use the synchronous one"):
             make(client=openai.AsyncOpenAI(api_key="k"), api_key=None, base_url=None)
 
     @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ class TestArguments:
 
         coroutine = cancel()
         for wrong in (coroutine, threading.Event, True, lambda: True):
-            with pytest.raises(TypeError, match=r"cancel must be an event with is_set\(\)"):
+            with pytest.raises(TypeError, match=r"expected cancel as an event with is_set\(\)"):
                 make().run_stream("go", cancel=wrong)  # type: ignore[arg-type]
         coroutine.close()
 
@@ -161,7 +161,7 @@ class TestArguments:
     def test_options_of_a_call(self, call: str) -> None:
         """The same checks at each call."""
         for wrong in ({"timeout": 0}, {"n": 3}, {"stall_timeout": float("inf")}):
-            with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+            with pytest.raises(ValueError, match=f"expected {next(iter(wrong))} as"):
                 getattr(make(), call)("go", **wrong)
 
     def test_the_known_options_are_the_official_ones(self) -> None:

@@ -186,7 +186,7 @@ class TestFailed:
     def test_wrong_arguments_change_nothing(self, agent: Agent) -> None:
         """They raise at once, and no turn has begun."""
         chat = agent.chat()
-        with pytest.raises(TypeError, match="not a parameter"):
+        with pytest.raises(TypeError, match="did you mean 'temperature'"):
             chat.run_stream("Hi", temprature=1)
         with pytest.raises(ValueError, match="empty"):
             chat.run("")

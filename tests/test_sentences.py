@@ -296,9 +296,7 @@ class TestStream:
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
         [
-            pytest.param(
-                {"language": 1}, TypeError, "language code such as 'en', got int", id="language"
-            ),
+            pytest.param({"language": 1}, TypeError, "language code such as 'en', got int", id="language"),
             pytest.param({"first_at": "x"}, TypeError, "first_at as an int", id="first_at"),
             pytest.param({"markdown": True}, ValueError, "'keep' or 'drop', got True", id="markdown"),
             pytest.param({"markdown": []}, ValueError, "'keep' or 'drop', got \\[\\]", id="markdown, a list"),

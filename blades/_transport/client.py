@@ -31,6 +31,7 @@ from blades._values import ResponseInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
 CONNECT_TIMEOUT_SECONDS: Final = 5.0  # the official client's own; what follows is limited by the stream's limits
 IDLE_SECONDS: Final = 60.0  # a person answers a chat within that; the official client's 5 s would reconnect each time
@@ -335,3 +336,12 @@ def _tap(stream: Any, scope: Scope) -> None:
     except Interrupted:
         stream.close()
         raise
+
+
+def official_names() -> AbstractSet[str]:
+    """Return the names of the parameters of ``chat.completions.create`` in the installed official client."""
+    import inspect  # noqa: PLC0415 - for an option that is not known here
+
+    from openai.resources.chat.completions import Completions  # noqa: PLC0415 - the same
+
+    return inspect.signature(Completions.create).parameters.keys() - {"self", "timeout", "messages", "stream"}
