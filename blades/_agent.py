@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, final
 
 from blades import _options as check
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from blades._chat import Chat
     from blades._credentials import Endpoint
     from blades._message import Message
+    from blades._output.tracing import EndSpan
     from blades._prompts.messages import Prompt
     from blades._stream import Stream
     from blades._transport.cancel import Scope
     from blades._transport.client import Connector
     from blades._transport.events import Event
     from blades._values import Reply
+    from blades._wire.decoder import CompletionDecoder
 
 
 @final
@@ -140,7 +143,9 @@ class Agent:
         if "opentelemetry.trace" in sys.modules:  # else this program does not use it
             from blades._output.tracing import start_span  # noqa: PLC0415 - see above
 
-            context.run(start_span, self.name, body, home.base_url, scope, reader.decoder)
+            end_span = context.run(start_span, self.name, body, home.base_url)
+            if end_span is not None:
+                scope.on_end = partial(_end_span, end_span, scope, reader.decoder, reader.started)
         if not scope.cancelled():
             scope.watch()
             arguments = (_open, home, body, scope, home.left_by_this_thread())
@@ -309,6 +314,13 @@ def _official_names() -> AbstractSet[str]:
     from blades._transport.client import official_names  # noqa: PLC0415 - imports the official client: half a second
 
     return official_names()
+
+
+def _end_span(end_span: EndSpan, scope: Scope, decoder: CompletionDecoder, started: float) -> None:
+    """End the span of a call. It knows the decoder, not the stream: an abandoned stream must not live on."""
+    scope.on_end = None  # which refers to the scope
+    first = None if scope.first_content_at is None else scope.first_content_at - started
+    end_span(decoder.reply(complete=False, request_id=None), scope.state, scope.failure, first)
 
 
 def _open(home: _Home, body: dict[str, Any], scope: Scope, left_by: threading.Event | None) -> None:

@@ -8,14 +8,14 @@ import subprocess
 import sys
 import threading
 import weakref
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
 
-from blades import Agent, Message, StreamError
+from blades import Agent, Message, Reply, StreamError, StreamState, ToolCall, Usage
 from blades.testing import Answer, Cut, LocalServer, Stall, chunk
 from conftest import LIMIT_SECONDS
 
@@ -271,6 +271,85 @@ def test_spans_nest(server: LocalServer, ended: Ended) -> None:
     assert chat.parent == caller.context
     assert request.parent == chat.context
     assert (chat.attributes or {})["server.port"] == server.address[1]
+
+
+BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": PROMPT}]}
+CALL = ToolCall(0, "call_1", "search", '{"query": "tea"}')
+
+
+def test_tool_call_has_spans_for_requests_and_tools(ended: Ended) -> None:
+    """The spans of its requests and tools are children of the call's, and each is current where it works."""
+    context = copy_context()
+    end_call = context.run(tracing.start_agent_span, "poet", BODY, None)
+    request_context, tool_context = context.copy(), context.copy()
+    end_request = request_context.run(tracing.start_span, "poet", BODY, None)
+    end_tool = tool_context.run(tracing.start_tool_span, CALL)
+    assert end_call is not None
+    assert end_request is not None
+    assert end_tool is not None
+    current = [run.run(trace.get_current_span) for run in (context, request_context, tool_context)]
+    end_request(Reply(finish_reason="tool_calls"), StreamState.FINISHED, None, 0.5)
+    end_tool("3 items", None)
+    end_call(Reply(usage=Usage(7, 5)), StreamState.FINISHED, None, 0.5)
+    request, tool, call = (ended.next() for _ in range(3))
+    assert [span.name for span in (call, request, tool)] == ["invoke_agent poet", "chat m", "execute_tool search"]
+    assert [span.context for span in (call, request, tool)] == [span.get_span_context() for span in current]
+    assert call.parent is None
+    assert request.parent == tool.parent == call.context
+    assert (call.kind, request.kind, tool.kind) == (
+        trace.SpanKind.INTERNAL,
+        trace.SpanKind.CLIENT,
+        trace.SpanKind.INTERNAL,
+    )
+    attributes = dict(call.attributes or {})
+    assert attributes["gen_ai.operation.name"] == "invoke_agent"
+    assert attributes["gen_ai.usage.input_tokens"] == 7
+    assert dict(tool.attributes or {}) == {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "search",
+        "gen_ai.tool.call.id": "call_1",
+        "gen_ai.tool.type": "function",
+    }
+
+
+@pytest.mark.parametrize(
+    ("result", "failure", "expected"),
+    [
+        pytest.param(None, LookupError(KEY), {"error.type": "LookupError"}, id="failed"),
+        pytest.param(f"Not found: {KEY}", LookupError(KEY), {"error.type": "LookupError"}, id="failed, with a text"),
+        pytest.param(None, None, {"blades.cancelled": True}, id="cancelled"),
+    ],
+)
+def test_end_of_a_tool_is_recorded(
+    ended: Ended, result: str | None, failure: Exception | None, expected: dict[str, Any]
+) -> None:
+    """A failure by its class alone; a tool that the stream did not wait for is cancelled."""
+    end = copy_context().run(tracing.start_tool_span, CALL)
+    assert end is not None
+    end(result, failure)
+    span = ended.next()
+    assert expected.items() <= dict(span.attributes or {}).items()
+    assert (span.status.status_code is trace.StatusCode.ERROR) == (failure is not None)
+    assert not any(text in span.to_json() for text in (KEY, "tea"))
+
+
+def test_arguments_and_result_of_a_tool_are_recorded_on_request(ended: Ended, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the variable that records prompts and answers."""
+    monkeypatch.setenv(tracing.CAPTURE_VARIABLE, "true")
+    end = copy_context().run(tracing.start_tool_span, CALL)
+    assert end is not None
+    end("3 items", None)
+    attributes = ended.next_of("execute_tool search")
+    assert attributes["gen_ai.tool.call.arguments"] == '{"query": "tea"}'
+    assert attributes["gen_ai.tool.call.result"] == "3 items"
+
+
+def test_tool_that_nobody_records_has_no_span(ended: Ended, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the API alone there is nothing to end."""
+    monkeypatch.setattr(trace, "get_tracer", trace.NoOpTracerProvider().get_tracer)
+    assert copy_context().run(tracing.start_tool_span, CALL) is None
+    assert copy_context().run(tracing.start_agent_span, "poet", BODY, None) is None
+    assert ended.spans.empty()
 
 
 def test_context_is_carried(server: LocalServer) -> None:

@@ -2,8 +2,8 @@
 
 A possible end of a sentence is judged once, on the text up to a fixed point behind it. So the sentences do not depend
 on the chunks in which the text arrives, with one exception: nothing waits behind a 。, so a mark directly behind it
-(！”) may arrive too late for its sentence and then starts the next piece. Each possible end is judged on a bounded part of
-the text and each character is passed once: the cost is linear in the length.
+(！”) may arrive too late for its sentence and then starts the next piece. Each possible end is judged on a bounded part
+of the text and each character is passed once: the cost is linear in the length.
 """
 
 from __future__ import annotations

@@ -1,10 +1,13 @@
-"""A span for each call, by OpenTelemetry's semantic conventions for generative AI. Imported only where it is in use.
+"""Spans by OpenTelemetry's semantic conventions for generative AI. Imported only in programs that use OpenTelemetry.
 
-The conventions are those of github.com/open-telemetry/semantic-conventions-genai (2026), which are not declared stable
-yet. Decisions where they leave room:
+A call without tools is one span, ``chat``. A call with tools is a span ``invoke_agent`` with one ``chat`` for each
+request and one ``execute_tool`` for each run of a tool under it.
 
-- An error's message is not recorded, only its class: providers put pieces of keys and of prompts into messages.
-- A cancelled call is no error: its status stays unset, and ``blades.cancelled`` is true.
+The conventions are those of github.com/open-telemetry/semantic-conventions-genai (2026), which are not yet stable.
+Decisions where they leave room:
+
+- An error's message is not recorded, only its class: providers put parts of keys and prompts into messages.
+- A cancelled call is not an error: its status stays unset, and ``blades.cancelled`` is true.
 - A finish reason that the server did not send is left out; the conventions would fill in "error".
 """
 
@@ -12,8 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from opentelemetry import context, trace
@@ -26,17 +28,15 @@ if TYPE_CHECKING:
 
     from opentelemetry.util.types import AttributeValue
 
-    from blades._transport.cancel import Scope
-    from blades._values import Reply
-    from blades._wire.decoder import CompletionDecoder
+    from blades._values import Reply, ToolCall
 
     Attributes: TypeAlias = dict[str, AttributeValue]
 
 CAPTURE_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-# "true" is of the older instrumentations; "event_only" and "no_content" are the other values of the newer ones.
+# Older instrumentations use "true". The other values of the newer ones are "event_only" and "no_content".
 CAPTURE: Final = frozenset({"true", "1", "span_only", "span_and_event"})
 _OFFICIAL = "https://api.openai.com/v1"
-# The conventions' names, by the host's last part. Whoever is not known here speaks OpenAI's dialect.
+# The conventions' names, by the end of the host name. Any other server is taken for "openai", whose API it offers.
 _PROVIDERS = {
     "openai.azure.com": "azure.ai.openai",
     "services.ai.azure.com": "azure.ai.inference",
@@ -66,58 +66,149 @@ _TEXTS = {
 }
 
 
-def start_span(
-    agent_name: str, body: Mapping[str, Any], base_url: str | None, scope: Scope, answer: CompletionDecoder
-) -> None:
-    """Start the span of a call, in the context of the thread that will open it; it ends when the scope does.
+class EndSpan(Protocol):
+    """Ends the span of a call or a request. Call it once, from any thread."""
+
+    def __call__(
+        self,
+        reply: Reply,
+        state: StreamState,
+        failure: BaseException | None,
+        first_content_seconds: float | None,
+    ) -> None:
+        """End the span.
+
+        Args:
+            reply: The answer, as much of it as was returned.
+            state: Where the stream ended.
+            failure: Why it failed. Only the name of its class is recorded.
+            first_content_seconds: Seconds from the call to the first content; None if none arrived.
+        """
+        ...
+
+
+class EndToolSpan(Protocol):
+    """Ends the span of a tool. Call it once, from any thread."""
+
+    def __call__(self, result: str | None, failure: BaseException | None) -> None:
+        """End the span.
+
+        Args:
+            result: What the model gets; None if the stream ended first: the tool counts as cancelled.
+            failure: What the tool raised. Only the name of its class is recorded.
+        """
+        ...
+
+
+def start_span(agent_name: str, body: Mapping[str, Any], base_url: str | None) -> EndSpan | None:
+    """Start the span of one request and make it the current span of the context in which this function runs.
+
+    The context is to be that of the thread that sends the request, so that HTTP instrumentation nests under the span.
 
     Args:
         agent_name: The agent's name.
         body: The request.
         base_url: Where it goes; None is OpenAI.
-        scope: Tells when the call ends, and how.
-        answer: What is handed out. It is not the stream: that must be free to be dropped.
+
+    Returns:
+        The function that ends the span; None if nobody records it.
     """
-    span = trace.get_tracer("blades").start_span(
-        f"chat {body['model']}",
-        kind=trace.SpanKind.CLIENT,
-        attributes={"gen_ai.agent.name": agent_name, **_server(base_url or _OFFICIAL), **_request(body)},
-    )
-    context.attach(trace.set_span_in_context(span))  # never detached: this context ends with its thread
-    if not span.is_recording():
-        return
-    started = time.monotonic()
+    return _start_chat(f"chat {body['model']}", "chat", trace.SpanKind.CLIENT, agent_name, body, base_url)
 
-    def end() -> None:
-        reply = answer.reply(complete=False, request_id=None)
-        span.set_attributes(_response(reply))
-        if scope.first_content_at is not None:
-            span.set_attribute("gen_ai.response.time_to_first_chunk", scope.first_content_at - started)
-        if scope.state is StreamState.CANCELLED:
-            span.set_attribute("blades.cancelled", value=True)
-        elif scope.state is StreamState.FAILED:
-            span.set_attribute("error.type", type(scope.failure).__qualname__)
-            span.set_status(trace.StatusCode.ERROR)
-        span.end()
-        scope.on_end = None  # which holds the scope
 
-    scope.on_end = end
+def start_agent_span(agent_name: str, body: Mapping[str, Any], base_url: str | None) -> EndSpan | None:
+    """Start the span of a call that runs tools. Start the spans of its requests and tools in copies of its context.
+
+    Arguments and result are those of `start_span`.
+    """
+    name = f"invoke_agent {agent_name}"
+    return _start_chat(name, "invoke_agent", trace.SpanKind.INTERNAL, agent_name, body, base_url)
+
+
+def start_tool_span(call: ToolCall) -> EndToolSpan | None:
+    """Start the span of a tool's run and make it the current span of the context in which this function runs.
+
+    The context is to be that of the thread that runs the tool.
+
+    Returns:
+        The function that ends the span; None if nobody records it.
+    """
+    attributes: Attributes = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": call.name,
+        "gen_ai.tool.call.id": call.id,
+        "gen_ai.tool.type": call.type,
+    }
+    if _capture():
+        attributes["gen_ai.tool.call.arguments"] = call.arguments
+    span = _start(f"execute_tool {call.name}", trace.SpanKind.INTERNAL, attributes)
+    if span is None:
+        return None
+
+    def end(result: str | None, failure: BaseException | None) -> None:
+        if _capture() and result is not None:
+            span.set_attribute("gen_ai.tool.call.result", result)
+        _end(span, failure, cancelled=result is None and failure is None)
+
+    return end
+
+
+def _start_chat(  # noqa: PLR0917 - called in two places
+    name: str, operation: str, kind: trace.SpanKind, agent_name: str, body: Mapping[str, Any], base_url: str | None
+) -> EndSpan | None:
+    attributes: Attributes = {
+        "gen_ai.operation.name": operation,
+        "gen_ai.agent.name": agent_name,
+        **_server(base_url or _OFFICIAL),
+        **_request(body),
+    }
+    span = _start(name, kind, attributes)
+    if span is None:
+        return None
+
+    def end(
+        reply: Reply, state: StreamState, failure: BaseException | None, first_content_seconds: float | None
+    ) -> None:
+        try:
+            span.set_attributes(_response(reply))
+            if first_content_seconds is not None:
+                span.set_attribute("gen_ai.response.time_to_first_chunk", first_content_seconds)
+        finally:
+            failed = failure if state is StreamState.FAILED else None
+            _end(span, failed, cancelled=state is StreamState.CANCELLED)
+
+    return end
+
+
+def _start(name: str, kind: trace.SpanKind, attributes: Attributes) -> trace.Span | None:
+    """Start a span in the current context; None if nobody records it."""
+    span = trace.get_tracer("blades").start_span(name, kind=kind, attributes=attributes)
+    context.attach(trace.set_span_in_context(span))  # never detached: the context ends with its thread
+    return span if span.is_recording() else None
+
+
+def _end(span: trace.Span, failure: BaseException | None, *, cancelled: bool) -> None:
+    if cancelled:
+        span.set_attribute("blades.cancelled", value=True)
+    elif failure is not None:
+        span.set_attribute("error.type", type(failure).__qualname__)
+        span.set_status(trace.StatusCode.ERROR)
+    span.end()
 
 
 def _server(base_url: str) -> Attributes:
     try:
         url = urlsplit(base_url)
         host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
-    except ValueError:  # no such port, say: the request will fail for it, and the stream will tell
+    except ValueError:  # an impossible port, for instance: the request will fail for it
         return {"gen_ai.provider.name": "openai"}
     provider = next((name for end, name in _PROVIDERS.items() if f".{host}".endswith(f".{end}")), "openai")
     return {"gen_ai.provider.name": provider, "server.address": host, "server.port": port}
 
 
 def _request(body: Mapping[str, Any]) -> Attributes:
-    """Tell of the request what is given and well-formed: an option may hold anything, the server judges it."""
+    """Return the attributes of a request. An option that is not well-formed is left out: the server judges it."""
     found: Attributes = {
-        "gen_ai.operation.name": "chat",
         "gen_ai.request.model": str(body["model"]),
         "gen_ai.request.stream": True,
         "openai.api.type": "chat_completions",
@@ -143,7 +234,7 @@ def _request(body: Mapping[str, Any]) -> Attributes:
 
 
 def _response(reply: Reply) -> Attributes:
-    """Tell of the answer what the server has sent, and nothing else."""
+    """Return the attributes of an answer: what the server sent, and nothing else."""
     usage = reply.usage
     found: dict[str, AttributeValue | None] = {
         "gen_ai.response.id": reply.id,
@@ -167,7 +258,7 @@ def _capture() -> bool:
 
 
 def _parts(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Put a chat message in the conventions' parts."""
+    """Convert a chat message into the parts of the conventions."""
     if message.get("reasoning_content"):
         yield {"type": "reasoning", "content": message["reasoning_content"]}
     content = message.get("content")
