@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from blades._output.split import Lines
 from blades._output.strip_markdown import StripMarkdown
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
+LIMIT_SECONDS = 10.0
 
 
 class Given:
@@ -36,6 +39,8 @@ class Given:
         pytest.param("2 * 3 ** 4, 2*3, 2**3, snake_case", "2 * 3  4, 2*3, 2**3, snake_case", id="not emphasis"),
         pytest.param("use `a*b` and ``c`d``", "use a*b and c`d", id="code"),
         pytest.param("[a **b**](http://x/y_(z) 't') ![c](d) <https://e.f>", "a b c https://e.f", id="links"),
+        pytest.param("[![a](b)](c) [d [e](f) [g](h(i)j 'k (l)')", "a [d e g", id="images in links, open brackets"),
+        pytest.param("a ``b` c`` ```d``` `e", "a b` c d e", id="runs of ticks"),
         pytest.param(r"\*not\* it", "*not* it", id="escapes"),
         pytest.param("a\n---\n***\n|---|:-:|\n", "a\n", id="rules"),
         pytest.param("```python\n# x *y*\n```\n# z\n", "# x *y*\nz\n", id="fences"),
@@ -52,6 +57,55 @@ def test_pieces_that_were_marks_alone_are_left_out() -> None:
     plain = StripMarkdown(Given())
     assert list(plain.feed("a ¦\n¦---\n¦** ¦b")) == ["a ", "b"]
     assert list(plain.end()) == ["end"]
+
+
+@pytest.mark.parametrize(
+    "hard",
+    [
+        *(
+            "-|-|",
+            "- ",
+            "|",
+            "*",
+            "* ",
+            "_",
+            "a_",
+            "_ ",
+            "`",
+            "`a``b",
+            "[",
+            "![",
+            "[]",
+            "[](",
+            "[]( ",
+            "[](a '",
+            '[](a "',
+        ),
+        *(
+            "[](a ",
+            "[](a(",
+            "[![](a)",
+            "[]((",
+            "<http://",
+            "<http://a",
+            "\\",
+            "> ",
+            "#",
+            "~",
+            " ",
+            "\t",
+            "**a",
+            "[x] - ",
+        ),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("end", ["", "x", "]", ")"])
+def test_time_is_linear_in_the_length(hard: str, end: str) -> None:
+    """Lines that a regular expression can search again from each character: quadratic would be hours."""
+    began = time.process_time()
+    list(StripMarkdown(Given()).feed(hard * (200_000 // len(hard)) + end))
+    assert time.process_time() - began < LIMIT_SECONDS
 
 
 @unhurried

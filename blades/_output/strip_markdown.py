@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     from blades._output.protocol import Splitter
 
 _FENCE: Final = re.compile(r"\s*(?:```|~~~)")
-_RULE: Final = re.compile(r"\s*(?:([-*_])(?:[ \t]*\1){2,}|\|?[ \t:|-]*-[ \t:|-]*\|[ \t:|-]*)\s*\Z")
+RULE_LENGTH: Final = 3  # marks, at least
+_RULE_MARKS: Final = ({"-"}, {"*"}, {"_"})
 _PREFIX: Final = re.compile(r"[ \t]*(?:>[ \t]?)*(?:#{1,6}[ \t]+|[-*+•][ \t]+(?:\[[ xX]\][ \t]+)?)?")
+# Linear: from each character that opens something, the search ends at the next one like it. A run of ticks is closed by
+# a run of the same length, so only the last run of each of three lengths can be searched for in vain.
 _INLINE: Final = re.compile(
-    r"(?P<ticks>`+)(?P<code>.+?)(?P=ticks)"
-    r"|!?\[(?P<text>[^\]]*)\]\([^()\s]*(?:\([^()\s]*\)[^()\s]*)?(?:\s[^)]*)?\)"
-    r"|<(?P<address>https?://[^>\s]+)>"
+    r"(?P<ticks>`{1,3}+)(?!`)(?P<code>.+?)(?<!`)(?P=ticks)(?!`)"
+    r"|!?\[(?P<text>(?:!\[[^\[\]]*\]\([^()\s]*\)|[^\[\]])*+)\]"
+    r"\([^()\s]*(?:\([^()\s]*\)[^()\s]*)?(?:\s+(?:\"[^\"]*\"|'[^']*')\s*|\s[^()]*)?\)"
+    r"|<(?P<address>https?://[^<>\s]+)>"
     r"|\\(?P<escaped>[!-/:-@\[-`{-~])"
     r"|`+|~~"
     r"|\*{2,3}(?!\d)|(?<![\w*])\*(?=[^\s*])|(?<=[^\s*])\*(?![\w*])"
@@ -56,11 +60,19 @@ class StripMarkdown:
         if self._in_code:
             return line
         if begins:
-            if _RULE.match(line):
+            if _is_rule(line):
                 return ""
             prefix = _PREFIX.match(line)
             line = line[prefix.end() if prefix else 0 :]
         return _INLINE.sub(_kept, line)
+
+
+def _is_rule(line: str) -> bool:
+    """Return whether a line is a thematic break (``* * *``) or separates the head of a table (``|---|:-:|``)."""
+    compact = "".join(line.split())
+    if len(compact) >= RULE_LENGTH and set(compact) in _RULE_MARKS:
+        return True
+    return not compact.strip("-:|") and "|" in compact.partition("-")[2]
 
 
 def _kept(mark: re.Match[str]) -> str:
