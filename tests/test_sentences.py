@@ -276,6 +276,49 @@ def test_no_cut_is_inside_what_belongs_together(words: list[str], sizes: list[in
         begin += len(word) + 1
 
 
+class PanicException(BaseException):
+    """As sentencex raises it when its Rust code panics."""
+
+
+class TestSentencex:
+    """What sentencex does not judge is no end."""
+
+    @pytest.mark.parametrize("space", "\x85\xa0\u1680\u2000\u2009\u2028\u202f\u3000", ids=ascii)
+    def test_any_white_space_before_a_mark(self, space: str) -> None:
+        """The text arrives whole, though sentencex panics when it sees some of these."""
+        assert cut(f"plan B{space}. Then the end. Yes.", [1])[-1] == "Yes."
+
+    def test_lone_surrogates_stay(self) -> None:
+        """The pieces are those of the text, of which sentencex sees a copy."""
+        assert cut("One \ud83d. Two \ude00 more. Three.") == ["One \ud83d. ", "Two \ude00 more. ", "Three."]
+
+    def test_a_panic_loses_nothing(self) -> None:
+        """The text goes on to the next end."""
+
+        def segment(_language: str, text: str) -> list[str]:
+            if "bad" in text:
+                raise PanicException
+            pieces: list[str] = sentencex.segment("en", text)
+            return pieces
+
+        sentences = Sentences(segment, "en")
+        assert [*sentences.feed("One. A bad one. Two.\n\nThree. "), *sentences.end()] == [
+            "One. ",
+            "A bad one. Two.\n\n",
+            "Three. ",
+        ]
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, TimeoutError])
+    def test_other_exceptions_pass(self, error: type[BaseException]) -> None:
+        """A signal handler may raise them while sentencex works."""
+
+        def segment(_language: str, _text: str) -> list[str]:
+            raise error
+
+        with pytest.raises(error):
+            list(Sentences(segment, "en").feed("One. Two. Three."))
+
+
 class TestStream:
     """What Stream.sentences adds."""
 
@@ -297,6 +340,7 @@ class TestStream:
         ("arguments", "error", "message"),
         [
             pytest.param({"language": 1}, TypeError, "language code such as 'en', got int", id="language"),
+            pytest.param({"language": "\ud83d"}, ValueError, "language code such as 'en'", id="language, a surrogate"),
             pytest.param({"first_at": "x"}, TypeError, "first_at as an int", id="first_at"),
             pytest.param({"markdown": True}, ValueError, "'keep' or 'drop', got True", id="markdown"),
             pytest.param({"markdown": []}, ValueError, "'keep' or 'drop', got \\[\\]", id="markdown, a list"),

@@ -45,6 +45,7 @@ _CITATION_BEGUN: Final = re.compile(r"\[\d*\Z")
 _PARAGRAPH: Final = re.compile(r"\s*?\n[^\S\n]*\n")
 _LETTER: Final = re.compile(r"[^\W_]")
 _SPACE: Final = re.compile(r"\s")
+_WIDE_SPACE: Final = re.compile(r"[^\S\x00-\x7f]")
 _ITEM: Final = re.compile(r"\n\s*(?:(?:[-*+•–]|\d{1,3}[.)]|[A-Za-z][.)]|#{1,6})[ \t]+\S|```)")
 _ITEM_BEGUN: Final = re.compile(r"\n\s*(?:(?:[-*+•–]|\d{1,3}[.)]?|[A-Za-z][.)]?|#{1,6})[ \t]*|`{1,2})?\Z")
 _ITEM_MARKER: Final = re.compile(r"\s*(?:[-*+•–]\s+)?\**(?:\d{1,3}|[A-Za-z])")
@@ -65,7 +66,7 @@ def make_splitter(language: object, first_at: object, markdown: object) -> Split
     """
     if not isinstance(language, str):
         raise TypeError(f"expected a language code such as 'en', got {type_name(language)}")
-    if not language.strip():
+    if not (language.strip() and language.isascii()):
         raise ValueError(f"expected a language code such as 'en', got {short_repr(language)}")
     if not (first_at is None or (isinstance(first_at, int) and not isinstance(first_at, bool))):
         raise TypeError(f"expected first_at as an int (characters) or None, got {type_name(first_at)}")
@@ -218,7 +219,14 @@ class Sentences:
     def _ends(self, at: int, first: int, known: int) -> bool:
         """Return whether sentencex, given the text to `known`, ends a sentence between `at` and `first`, a letter."""
         begin = max(self._start, at - CONTEXT)
-        lengths = map(len, self._segment(self._language, self._text[begin:known]))
+        # sentencex 1.0 panics on white space outside of ASCII, and takes no lone surrogates: it gets others as long.
+        text = _WIDE_SPACE.sub(" ", self._text[begin:known]).encode(errors="replace").decode()
+        try:
+            lengths = [len(sentence) for sentence in self._segment(self._language, text)]
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # a BaseException that cannot be imported
+                raise
+            return False
         return any(at <= end <= first and end < known for end in accumulate(lengths, initial=begin))
 
     def _visible(self, at: int) -> tuple[int, bool]:
