@@ -10,12 +10,11 @@ import pytest
 from blades import Agent
 from blades._transport import client as transport_client
 from blades.testing import LocalServer
+from limits import LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-LIMIT_SECONDS = 10.0  # a wrong path takes 30
 
 
 @pytest.fixture(autouse=True)

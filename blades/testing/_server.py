@@ -251,7 +251,7 @@ class LocalServer:
         with self._changed:
             self._answers.extend(answers)
 
-    def wait_for_request(self, number: int = 1, timeout: float = 10.0) -> Request:
+    def wait_for_request(self, number: int = 1, timeout: float = 60.0) -> Request:
         """Wait until that many requests have arrived whole, and return the last of them.
 
         Raises:
@@ -259,7 +259,7 @@ class LocalServer:
         """
         return self._wait_for(self.requests, number, timeout, "requests")
 
-    def wait_for_connection(self, number: int = 1, timeout: float = 10.0) -> Connection:
+    def wait_for_connection(self, number: int = 1, timeout: float = 60.0) -> Connection:
         """Wait until that many connections were accepted, and return the last of them.
 
         Raises:

@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blades.testing import LocalServer
-from cancel.scenes import (
-    Scene,
-    make,
-    set_scene,
-)
+from cancel.scenes import Scene, make, set_scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,6 @@ import gc
 import multiprocessing
 import socket
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +14,7 @@ import openai
 
 from blades import Agent, Stream
 from blades.testing import Answer, LocalServer, Stall
+from limits import LIMIT_SECONDS, WRONG_PATH_SECONDS, wait_until
 from proxy import Proxy
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 InThread: TypeAlias = "Callable[[Callable[[], object]], threading.Thread]"
 
-LIMIT_SECONDS = 20.0  # how long to wait for what must happen
-SOON_SECONDS = 1.0  # a wrong path takes 5 (connecting), 20 (backing off) or 30
+BACK_OFF_SECONDS = 50.0  # the official client takes up to 60 from a server
 OPENINGS = ("dns", "connect", "handshake", "proxy connect", "proxy handshake", "sending")
 WAITS = ("headers", "headers re-used", "tokens", "tokens re-used", "proxy headers", "proxy tokens", "back-off")
 EMPTY_DELTA = b'data: {"choices":[{"index":0,"delta":{"content":""}}]}\n\n'
@@ -37,14 +36,14 @@ MEANS = ("cancel", "own event", "threading event", "multiprocessing event")
 
 
 class Scene:
-    """A request brought into one phase: what the tests below cancel.
+    """A request in one phase, which the tests cancel.
 
     Args:
-        phase: One of `OPENINGS` or `WAITS`, with " tls" behind it for TLS.
-        server: Where the request goes.
-        agent: Who sends it.
+        server: The server that the request goes to.
+        agent: The agent that sends the request.
         arrived: Waits until the request is in its phase.
-        told: Waits until the other side knows that it was cancelled, and tells whether it does.
+        server_noticed: Waits until the other side has seen the disconnect, and returns whether it has.
+        prompt: The text to send.
     """
 
     def __init__(
@@ -52,14 +51,14 @@ class Scene:
         server: LocalServer,
         agent: Agent,
         arrived: Callable[[Stream], object],
-        told: Callable[[], bool],
+        server_noticed: Callable[[], bool],
         *,
         prompt: str = "go",
     ) -> None:
         self.server = server
         self.agent = agent
         self.arrived = arrived
-        self.told = told
+        self.server_noticed = server_noticed
         self.prompt = prompt
         self.sent = len(server.requests)
 
@@ -77,11 +76,12 @@ def make(url: str, **settings: Any) -> Agent:
 
 
 def set_scene(phase: str, server: LocalServer, stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """Set the scene of one of `OPENINGS` or `WAITS`, with " tls" appended for TLS, or of "short connect"."""
     phase = phase.removesuffix(" tls")
     if phase == "dns":
         made = set_dns(server, stack, monkeypatch)
-    elif phase == "connect":
-        made = set_connect(stack, monkeypatch)
+    elif phase.endswith("connect") and not phase.startswith("proxy"):
+        made = set_connect(stack, monkeypatch, 2 if phase.startswith("short") else WRONG_PATH_SECONDS)
     elif phase == "handshake":
         stalling = stack.enter_context(LocalServer(handshake="stall"))
         agent = stack.enter_context(make(stalling.base_url))
@@ -96,15 +96,15 @@ def set_scene(phase: str, server: LocalServer, stack: contextlib.ExitStack, monk
 
 
 def set_answer(phase: str, server: LocalServer, stack: contextlib.ExitStack) -> Scene:
-    """An answer that stalls, or says to come again later."""
+    """An answer that stalls, or a status that asks to try again later."""
     agent = stack.enter_context(make(server.base_url))
     if "re-used" in phase:
         server.add("warm")
         agent.run("warm")
     number = len(server.requests) + 1
     if phase == "back-off":
-        server.add(Answer.error(429, "later", headers={"Retry-After": "20"}))
-        return Scene(server, agent, lambda _: turned_away(server, number), lambda: True)
+        server.add(Answer.error(429, "later", headers={"Retry-After": str(int(BACK_OFF_SECONDS))}))
+        return Scene(server, agent, lambda _: refused(server, number), lambda: True)
     server.add(Answer(before_headers=[Stall()]) if phase.startswith("headers") else Answer("a ", "b", Stall()))
     text = "a b" if phase.startswith("tokens") else ""
     return Scene(server, agent, lambda stream: stalled(server, number, stream, text), lambda: left(server, number))
@@ -112,14 +112,14 @@ def set_answer(phase: str, server: LocalServer, stack: contextlib.ExitStack) -> 
 
 def set_dns(server: LocalServer, stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """A name service that does not answer; later it does, with the server's address."""
-    asked, gate = threading.Event(), threading.Event()
+    looked_up, gate = threading.Event(), threading.Event()
     look_up = socket.getaddrinfo
 
     def slow(host: Any, *rest: Any, **more: Any) -> Any:
         if host != "slow.test":
             return look_up(host, *rest, **more)
-        asked.set()
-        gate.wait(30)
+        looked_up.set()
+        gate.wait(WRONG_PATH_SECONDS)
         return look_up("127.0.0.1", *rest, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
@@ -127,15 +127,15 @@ def set_dns(server: LocalServer, stack: contextlib.ExitStack, monkeypatch: pytes
     agent = stack.enter_context(make(f"http://slow.test:{server.address[1]}/v1"))
     connections = server.connections
 
-    def told() -> bool:
-        gate.set()  # the address comes after all: a connection may be made then, and must be closed at once
+    def server_noticed() -> bool:
+        gate.set()  # a connection may be opened once the address is known, and must be closed at once
         return server.wait_for_connection(connections + 1).closed_by_client.wait(LIMIT_SECONDS)
 
-    return Scene(server, agent, lambda _: asked.wait(LIMIT_SECONDS), told)
+    return Scene(server, agent, lambda _: looked_up.wait(LIMIT_SECONDS), server_noticed)
 
 
-def set_connect(stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    """A host that drops what is sent to it."""
+def set_connect(stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch, seconds: float) -> Scene:
+    """A host that drops all packets, for a client that tries for so many seconds: only then its thread ends."""
     server = stack.enter_context(LocalServer(accept=False))
     called = threading.Event()
     connect = socket.create_connection
@@ -145,7 +145,7 @@ def set_connect(stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch) ->
         return connect(*arguments, **more)
 
     monkeypatch.setattr(socket, "create_connection", noted)
-    client = openai.OpenAI(base_url=server.base_url, api_key="k", timeout=openai.Timeout(None, connect=2))
+    client = openai.OpenAI(base_url=server.base_url, api_key="k", timeout=openai.Timeout(None, connect=seconds))
     agent = Agent("test", model="m", client=stack.enter_context(client))
     return Scene(server, agent, lambda _: called.wait(LIMIT_SECONDS), lambda: True)
 
@@ -162,14 +162,14 @@ def set_sending(stack: contextlib.ExitStack) -> Scene:
         accepted[0].settimeout(LIMIT_SECONDS)
         assert accepted[0].recv(1)
 
-    def told() -> bool:
+    def server_noticed() -> bool:
         with contextlib.suppress(ConnectionResetError):
             while accepted[0].recv(1 << 20):
                 pass
         accepted[0].close()
         return True
 
-    return Scene(server, agent, arrived, told, prompt="long" * 3_000_000)
+    return Scene(server, agent, arrived, server_noticed, prompt="long" * 2_000_000)
 
 
 def set_proxy(phase: str, server: LocalServer, stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch) -> Scene:
@@ -204,8 +204,8 @@ def set_proxy(phase: str, server: LocalServer, stack: contextlib.ExitStack, monk
     )
 
 
-def turned_away(server: LocalServer, number: int) -> None:
-    """Wait until the client has had an error status, and let go of its connection, perhaps before the body came."""
+def refused(server: LocalServer, number: int) -> None:
+    """Wait until the client has read an error status and closed its connection, perhaps before the body arrived."""
     server.wait_for_request(number)
     assert server.connection_log[-1].closed_by_client.wait(LIMIT_SECONDS)
 
@@ -221,14 +221,6 @@ def left(server: LocalServer, number: int) -> bool:
 
 def closed(server: LocalServer, number: int = 1) -> bool:
     return server.wait_for_connection(number).closed_by_client.wait(LIMIT_SECONDS)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait for what nobody tells of."""
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        threading.Event().wait(0.002)
 
 
 def make_event(means: str) -> Event | None:
@@ -251,5 +243,5 @@ def resources() -> tuple[int, int]:
 
 
 def are_back(before: tuple[int, int]) -> bool:
-    """Tell whether there are no more threads and descriptors than there were."""
+    """Return whether there are no more threads and descriptors than there were."""
     return all(now <= then for now, then in zip(resources(), before, strict=True))

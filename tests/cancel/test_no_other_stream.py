@@ -10,127 +10,122 @@ import pytest
 
 from blades import Agent, StreamState
 from blades.testing import Answer, LocalServer, Stall
-from cancel.scenes import (
-    FINISH,
-    are_back,
-    make,
-    resources,
-    wait_until,
-)
+from cancel.scenes import FINISH, are_back, make, resources
+from limits import wait_until
 
 
-class TestNoVictim:
-    """A cancel hits its own stream and no other."""
+@pytest.mark.usefixtures("patient")
+def test_late_cancel_leaves_the_connection_to_the_next_stream(server: LocalServer, agent: Agent) -> None:
+    """Many threads cancel a finished stream while its connection serves another one."""
+    server.add("first")
+    first = agent.run_stream("go")
+    first.reply()
+    server.add(Answer("a ", Stall(), "b"))
+    second = agent.run_stream("go")
+    assert next(second).text == "a "
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(200):
+            pool.submit(first.cancel)
+            pool.submit(first.close)
+    del first
+    server.release()
+    assert second.reply().text == "a b"
+    assert server.connections == 1
 
-    @pytest.mark.usefixtures("patient")
-    def test_a_late_cancel_leaves_the_connection_to_the_next_stream(self, server: LocalServer, agent: Agent) -> None:
-        """A finished stream's cancel, from many threads, while its connection serves another one."""
-        server.add("first")
-        first = agent.run_stream("go")
-        first.reply()
-        server.add(Answer("a ", Stall(), "b"))
-        second = agent.run_stream("go")
-        assert next(second).text == "a "
-        with ThreadPoolExecutor(8) as pool:
-            for _ in range(200):
-                pool.submit(first.cancel)
-                pool.submit(first.close)
-        del first
-        server.release()
-        assert second.reply().text == "a b"
-        assert server.connections == 1
 
-    @pytest.mark.parametrize("pause", [0.0, 0.005, 0.02], ids=["at once", "soon", "late"])
-    @pytest.mark.usefixtures("patient")
-    def test_the_end_of_the_body_may_come_later_than_that_of_the_answer(
-        self, pause: float, server: LocalServer, agent: Agent
-    ) -> None:
-        """The connection still serves the next stream: uvicorn, for one, sends the last, empty HTTP chunk by itself."""
-        server.default = Answer("a", FINISH, b"data: [DONE]\n\n", pause, b": end\n\n", done=False)
-        for _ in range(5):
-            assert agent.run("go").text == "a"
-        assert server.connections == 1
+@pytest.mark.parametrize("pause", [0.0, 0.005, 0.02], ids=["at once", "soon", "late"])
+@pytest.mark.usefixtures("patient")
+def test_body_may_end_after_the_answer(pause: float, server: LocalServer, agent: Agent) -> None:
+    """The connection still serves the next stream: uvicorn, for one, sends the last, empty HTTP chunk by itself."""
+    server.default = Answer("a", FINISH, b"data: [DONE]\n\n", pause, b": end\n\n", done=False)
+    for _ in range(5):
+        assert agent.run("go").text == "a"
+    assert server.connections == 1
 
-    def test_the_wait_for_it_is_long_enough_for_such_a_server(self, server: LocalServer, agent: Agent) -> None:
-        """Not in each of ten tries, for a busy machine may be slower than that; a shorter wait gets none of them."""
-        server.default = Answer("a", FINISH, b"data: [DONE]\n\n", 0.02, b": end\n\n", done=False)
-        for _ in range(10):
-            assert agent.run("go").text == "a"
-        assert server.connections < 10
 
-    def test_a_cancelled_stream_leaves_its_neighbours_alone(self, server: LocalServer, agent: Agent) -> None:
-        """Of twenty streams at once every other one is cancelled, from many threads."""
-        server.default = Answer("a ", Stall(), "b")
-        streams = [agent.run_stream("go") for _ in range(20)]
-        for stream in streams:
-            assert next(stream).text == "a "
-        with ThreadPoolExecutor(10) as pool:
-            for stream in streams[::2] * 10:
-                pool.submit(stream.cancel)
-        server.release()
-        assert [stream.reply().text for stream in streams] == ["a ", "a b"] * 10
-        assert [stream.state for stream in streams[:2]] == [StreamState.CANCELLED, StreamState.FINISHED]
+def test_wait_for_the_end_of_the_body_is_long_enough(server: LocalServer, agent: Agent) -> None:
+    """One re-used connection in ten tries is enough, since a busy machine may be slow; a shorter wait re-uses none."""
+    server.default = Answer("a", FINISH, b"data: [DONE]\n\n", 0.02, b": end\n\n", done=False)
+    for _ in range(10):
+        assert agent.run("go").text == "a"
+    assert server.connections < 10
 
-    @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-    def test_cancels_that_race_the_natural_end(
-        self, *, tls: bool, server: LocalServer, tls_server: LocalServer, trust: None
-    ) -> None:
-        """One stream after the other, each cancelled about when it ends; no neighbour ever fails."""
-        used = tls_server if tls else server
-        used.default = "one two three"
-        with make(used.base_url) as agent, ThreadPoolExecutor(4) as pool:
-            states = [self.race(agent, pool, number) for number in range(200)]
-            assert {StreamState.FINISHED, StreamState.CANCELLED} >= set(states)
-            assert agent.run("sentinel").text == "one two three"
 
-    def race(self, agent: Agent, pool: ThreadPoolExecutor, number: int) -> StreamState:
-        """Cancel one stream from other threads while its last words come."""
-        stream = agent.run_stream("go")
-        texts = [next(stream).text for _ in range(2)]
-        for _ in range(3):
+def test_cancelled_stream_leaves_the_others_alone(server: LocalServer, agent: Agent) -> None:
+    """Many threads cancel every other one of twenty concurrent streams."""
+    server.default = Answer("a ", Stall(), "b")
+    streams = [agent.run_stream("go") for _ in range(20)]
+    for stream in streams:
+        assert next(stream).text == "a "
+    with ThreadPoolExecutor(10) as pool:
+        for stream in streams[::2] * 10:
             pool.submit(stream.cancel)
-        texts += [chunk.text for chunk in stream]
-        assert stream.text == "".join(texts)
-        if stream.state is StreamState.FINISHED:
-            assert stream.text == "one two three"
-        return stream.state
+    server.release()
+    assert [stream.reply().text for stream in streams] == ["a ", "a b"] * 10
+    assert [stream.state for stream in streams[:2]] == [StreamState.CANCELLED, StreamState.FINISHED]
 
-    def test_two_hundred_streams_at_once(self, server: LocalServer, agent: Agent) -> None:
-        """On one agent, every third one cancelled; the others are whole, and all is given back."""
-        agent.run("warm")
-        before = resources()
-        server.default = lambda request: Answer(request.json["messages"][-1]["content"], Stall(), " end")
-        streams = [agent.run_stream(str(number)) for number in range(200)]
-        for number, stream in enumerate(streams):
-            assert next(stream).text == str(number)
-        for stream in streams[::3]:
-            stream.cancel()
-        server.release()
-        texts = [stream.reply().text for stream in streams]
-        assert texts == [f"{number} end" if number % 3 else str(number) for number in range(200)]
-        agent.close()
-        wait_until(lambda: are_back(before))
 
-    def test_streams_dropped_by_the_garbage_collector(self, server: LocalServer, agent: Agent) -> None:
-        """Streams in cycles are ended wherever the collector runs, other streams' threads included."""
-        server.default = "one two three four five"
-        thresholds = gc.get_threshold()
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_cancel_races_the_end(*, tls: bool, server: LocalServer, tls_server: LocalServer, trust: None) -> None:
+    """Each of many streams is cancelled about when it ends; no other stream fails."""
+    used = tls_server if tls else server
+    used.default = "one two three"
+    with make(used.base_url) as agent, ThreadPoolExecutor(4) as pool:
+        states = [race(agent, pool, number) for number in range(200)]
+        assert {StreamState.FINISHED, StreamState.CANCELLED} >= set(states)
+        assert agent.run("sentinel").text == "one two three"
 
-        def drop(number: int) -> None:
-            stream = agent.run_stream("dropped")
-            if number % 2:
-                next(stream)
-            cycle: list[Any] = [stream]
-            cycle.append(cycle)
 
-        def read(number: int) -> str:
-            drop(number)
-            return agent.run("read").text
+def race(agent: Agent, pool: ThreadPoolExecutor, number: int) -> StreamState:
+    """Cancel one stream from other threads while its last words come."""
+    stream = agent.run_stream("go")
+    texts = [next(stream).text for _ in range(2)]
+    for _ in range(3):
+        pool.submit(stream.cancel)
+    texts += [chunk.text for chunk in stream]
+    assert stream.text == "".join(texts)
+    if stream.state is StreamState.FINISHED:
+        assert stream.text == "one two three"
+    return stream.state
 
-        gc.set_threshold(40, 2, 2)
-        try:
-            with ThreadPoolExecutor(6) as pool:
-                texts = set(pool.map(read, range(120)))
-        finally:
-            gc.set_threshold(*thresholds)
-        assert texts == {"one two three four five"}
+
+def test_two_hundred_concurrent_streams(server: LocalServer, agent: Agent) -> None:
+    """Every third stream of an agent is cancelled; the others are whole, and no thread or descriptor is left."""
+    agent.run("warm")
+    before = resources()
+    server.default = lambda request: Answer(request.json["messages"][-1]["content"], Stall(), " end")
+    streams = [agent.run_stream(str(number)) for number in range(200)]
+    for number, stream in enumerate(streams):
+        assert next(stream).text == str(number)
+    for stream in streams[::3]:
+        stream.cancel()
+    server.release()
+    texts = [stream.reply().text for stream in streams]
+    assert texts == [f"{number} end" if number % 3 else str(number) for number in range(200)]
+    agent.close()
+    wait_until(lambda: are_back(before))
+
+
+def test_streams_collected_in_any_thread(server: LocalServer, agent: Agent) -> None:
+    """The collector ends streams in cycles in whatever thread it runs, those of other streams included."""
+    server.default = "one two three four five"
+    thresholds = gc.get_threshold()
+
+    def drop(number: int) -> None:
+        stream = agent.run_stream("dropped")
+        if number % 2:
+            next(stream)
+        cycle: list[Any] = [stream]
+        cycle.append(cycle)
+
+    def read(number: int) -> str:
+        drop(number)
+        return agent.run("read").text
+
+    gc.set_threshold(40, 2, 2)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            texts = set(pool.map(read, range(120)))
+    finally:
+        gc.set_threshold(*thresholds)
+    assert texts == {"one two three four five"}

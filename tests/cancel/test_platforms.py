@@ -11,78 +11,66 @@ import openai
 import pytest
 
 from blades import StreamState, StreamTimeout
-from blades._transport import cancel as cancelling
-from blades._transport import client as official
-from blades._transport import events as watching
 from blades.testing import Answer, LocalServer, Stall
-from cancel.scenes import (
-    LIMIT_SECONDS,
-    InThread,
-    Scene,
-    left,
-    make,
-)
+from cancel.internals import let_shutdown_wake_nobody, make_poller
+from cancel.scenes import InThread, Scene, left, make
+from limits import LIMIT_SECONDS
 
 
-class TestPlatforms:
-    """What is not to be had everywhere."""
+def test_no_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has no os.register_at_fork."""
+    monkeypatch.delattr(os, "register_at_fork")
+    make_poller()
 
-    def test_no_forks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Windows has no os.register_at_fork."""
-        monkeypatch.delattr(os, "register_at_fork")
-        watching.Watcher()
 
-    def test_no_descriptor_for_a_handshake(
-        self, tls_server: LocalServer, trust: None, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The handshake then cannot be interrupted, but it works; the stream can be, later."""
+def test_no_descriptor_for_a_handshake(tls_server: LocalServer, trust: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a handshake works, but cannot be interrupted; its stream can be cancelled after it."""
 
-        def refuse(*_: object) -> None:
-            raise OSError(24, "Too many open files")
+    def refuse(*_: object) -> None:
+        raise OSError(24, "Too many open files")
 
-        monkeypatch.setattr(socket, "fromfd", refuse)
-        tls_server.add(Answer("a", Stall()))
-        number = len(tls_server.requests) + 1
-        with make(tls_server.base_url) as agent:
-            stream = agent.run_stream("go")
-            assert next(stream).text == "a"
-            stream.cancel()
-            assert left(tls_server, number)
-
-    def test_a_connection_that_is_reset_before_its_handshake(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The socket is closed, though the ssl module has let go of it: else there is a ResourceWarning."""
-        made: list[ssl.SSLSocket] = []
-
-        def reset(self: ssl.SSLSocket, *_: object) -> bytes:
-            made.append(self)
-            raise ConnectionResetError
-
-        def not_connected(_: object) -> None:
-            raise OSError(errno.ENOTCONN, "not connected")
-
-        monkeypatch.setattr(ssl.SSLSocket, "recv", reset)
-        monkeypatch.setattr(ssl.SSLSocket, "getpeername", not_connected)
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            agent = make(f"https://127.0.0.1:{listener.getsockname()[1]}/v1", max_retries=0)
-            with agent, pytest.raises(openai.APIConnectionError):
-                agent.run("go")
-        assert [sock.fileno() for sock in made] == [-1]
-
-    @pytest.mark.parametrize("phase", ["headers", "tokens"])
-    def test_a_shutdown_that_wakes_nobody(
-        self, phase: str, scene: Scene, in_thread: InThread, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """As on Windows: the consumer waits elsewhere, and the server is told all the same."""
-        monkeypatch.setattr(official, "SHUTDOWN_WAKES", False)
-        monkeypatch.setattr(cancelling, "LONGEST_WAIT_SECONDS", 0.01)
-        stream = scene.start()
-        reader = in_thread(stream.reply)
-        scene.arrived(stream)
+    monkeypatch.setattr(socket, "fromfd", refuse)
+    tls_server.add(Answer("a", Stall()))
+    number = len(tls_server.requests) + 1
+    with make(tls_server.base_url) as agent:
+        stream = agent.run_stream("go")
+        assert next(stream).text == "a"
         stream.cancel()
-        reader.join(LIMIT_SECONDS)
-        assert scene.told()
-        assert stream.state is StreamState.CANCELLED
-        assert scene.agent.run("sentinel", timeout=LIMIT_SECONDS).complete
-        scene.server.add(Answer(Stall()))
-        with pytest.raises(StreamTimeout, match="first_chunk_timeout"):
-            scene.agent.run("go", first_chunk_timeout=0.2)
+        assert left(tls_server, number)
+
+
+def test_reset_before_the_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket is closed, although the ssl module no longer refers to it: otherwise there is a ResourceWarning."""
+    made: list[ssl.SSLSocket] = []
+
+    def reset(self: ssl.SSLSocket, *_: object) -> bytes:
+        made.append(self)
+        raise ConnectionResetError
+
+    def not_connected(_: object) -> None:
+        raise OSError(errno.ENOTCONN, "not connected")
+
+    monkeypatch.setattr(ssl.SSLSocket, "recv", reset)
+    monkeypatch.setattr(ssl.SSLSocket, "getpeername", not_connected)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        agent = make(f"https://127.0.0.1:{listener.getsockname()[1]}/v1", max_retries=0)
+        with agent, pytest.raises(openai.APIConnectionError):
+            agent.run("go")
+    assert [sock.fileno() for sock in made] == [-1]
+
+
+@pytest.mark.parametrize("phase", ["headers", "tokens"])
+def test_shutdown_wakes_nobody(phase: str, scene: Scene, in_thread: InThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows: the reader waits elsewhere, and the server still notices the cancel."""
+    let_shutdown_wake_nobody(monkeypatch)
+    stream = scene.start()
+    reader = in_thread(stream.reply)
+    scene.arrived(stream)
+    stream.cancel()
+    reader.join(LIMIT_SECONDS)
+    assert scene.server_noticed()
+    assert stream.state is StreamState.CANCELLED
+    assert scene.agent.run("sentinel", timeout=LIMIT_SECONDS).complete
+    scene.server.add(Answer(Stall()))
+    with pytest.raises(StreamTimeout, match="first_chunk_timeout"):
+        scene.agent.run("go", first_chunk_timeout=1)
