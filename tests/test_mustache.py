@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections import ChainMap, OrderedDict, UserDict, defaultdict, deque, namedtuple
+from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum
@@ -19,6 +20,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from blades import PromptError
 from blades._prompts.mustache import MAX_DEPTH, compile_template, needed_names, render
@@ -80,6 +82,15 @@ class Size(int, Enum):
 
 
 Point = namedtuple("Point", "x y")  # noqa: PYI024 - as other people's data comes
+
+
+@dataclass
+class Data:
+    name: str
+
+
+class Model(BaseModel):
+    name: str
 
 
 class Account:
@@ -273,7 +284,7 @@ def test_a_partial_is_written_where_it_is_called(text: str, partials: dict[str, 
         pytest.param("{{l." + "9" * 5000 + "}}", {"l": [1]}, "'l' has no key '999", id="index-huge"),
         pytest.param("{{s.0}}", {"s": "text"}, "'s' has no key '0', it is of type str", id="characters"),
         pytest.param("{{b.0}}", {"b": b"text"}, "'b' has no key '0', it is of type bytes", id="bytes"),
-        pytest.param("{{n.x}}", {"n": None}, "'n' has no key 'x', it is of type NoneType", id="none"),
+        pytest.param("{{n.x}}", {"n": None}, "'n' has no key 'x', it is of type None", id="none"),
         pytest.param("{{u.password}}", {"u": Account()}, "it is of type Account", id="attribute"),
         pytest.param("{{u.__class__.__init__}}", {"u": "x"}, "it is of type str", id="dunder"),
         pytest.param("{{f.__globals__}}", {"f": compiled}, "it is of type function", id="globals"),
@@ -291,30 +302,47 @@ def test_a_missing_name_is_a_problem(text: str, data: object, expected: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("value", "kind"),
+    ("value", "kind", "hint"),
     [
-        ({"k": "hunter2"}, "dict"),
-        (["hunter2"], "list"),
-        (("hunter2",), "tuple"),
-        ({"hunter2"}, "set"),
-        (b"hunter2", "bytes"),
-        (bytearray(b"hunter2"), "bytearray"),
-        (memoryview(b"hunter2"), "memoryview"),
-        (Account(), "Account"),
-        (Account, "type"),
-        (lambda: "hunter2", "function"),
-        (str.upper, "method_descriptor"),
-        ((text for text in ["hunter2"]), "generator"),
-        (iter(["hunter2"]), "list_iterator"),
-        (object(), "object"),
+        ({"k": "hunter2"}, "dict", "write one of its keys, {{x.key}}, open it with {{#x}}{{key}}{{/x}}, or pass json."),
+        (["hunter2"], "list", "join it yourself, or loop over it with {{#items}}{{.}}{{/items}}"),
+        (("hunter2",), "tuple", "join it yourself"),
+        ({"hunter2"}, "set", "pass a list of it"),
+        (b"hunter2", "bytes", "decode it"),
+        (bytearray(b"hunter2"), "bytearray", "decode it"),
+        (memoryview(b"hunter2"), "memoryview", "decode it"),
+        (Account(), "Account", "pass str(value), or a dict of what is needed of it"),
+        (Data("hunter2"), "Data", "pass dataclasses.asdict(value), and write {{x.field}}"),
+        (Model(name="hunter2"), "Model", "pass value.model_dump(), and write {{x.field}}"),
+        (Account, "type", "call it and pass what it returns"),
+        (Model, "ModelMetaclass", "call it"),
+        (lambda: "hunter2", "function", "call it"),
+        (str.upper, "method_descriptor", "call it"),
+        ((text for text in ["hunter2"]), "generator", "pass a list of it"),
+        (iter(["hunter2"]), "list_iterator", "pass a list of it"),
+        (object(), "object", "pass str(value)"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=lambda value: value if isinstance(value, str) and " " not in value else "",
 )
-def test_what_is_not_text_is_refused_as_text(value: object, kind: str) -> None:
-    """With its type and a cure, never with its value; nothing is called and nothing is used up."""
+def test_what_is_not_text_is_refused_as_text(value: object, kind: str, hint: str) -> None:
+    """The message has its type and a cure, never its value; nothing is called and nothing is used up."""
     found = problem("{{x}}", {"x": value})
-    assert f"line 1: 'x' is of type {kind}, which is not text" in found
-    assert ("call it" if callable(value) else "json.dumps") in found
+    assert f"line 1: 'x' is of type {kind}, not text: {hint}" in found
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        pytest.param(Data("hunter2"), "type Data: pass dataclasses.asdict(value)", id="dataclass"),
+        pytest.param(Model(name="hunter2"), "type Model: pass value.model_dump()", id="pydantic"),
+    ],
+)
+@pytest.mark.parametrize("text", ["{{x.name}}", "{{#x}}{{name}}{{/x}}"])
+def test_an_object_with_fields_gets_its_cure(value: object, hint: str, text: str) -> None:
+    """No attribute is read: the caller makes a dict."""
+    found = problem(text, {"x": value})
+    assert hint.split(": ")[1] in found
     assert "hunter2" not in found
 
 
@@ -322,7 +350,7 @@ def test_what_is_not_text_is_refused_as_text(value: object, kind: str) -> None:
 @pytest.mark.parametrize("text", ["{{#x}}{{name}}{{/x}}", "{{^x}}{{name}}{{/x}}", "{{#l}}{{name}}{{/l}}"])
 def test_what_can_be_neither_walked_nor_written_is_refused_in_a_section(value: object, text: str) -> None:
     """An object's truth is not asked, and names are not looked for past it in an outer scope."""
-    assert "which is not text" in problem(text, {"x": value, "l": [value], "name": "outer"})
+    assert "not text" in problem(text, {"x": value, "l": [value], "name": "outer"})
 
 
 def test_a_number_with_too_many_digits_is_a_problem() -> None:
@@ -376,31 +404,33 @@ def test_the_line_of_a_fault_is_true(before: str, line: int) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        pytest.param("{{x", "a tag is not closed: '{{' without '}}'", id="unclosed"),
-        pytest.param("x {{", "a tag is not closed", id="trailing-braces"),
-        pytest.param("{{x}", "a tag is not closed", id="one-brace"),
-        pytest.param("{{=<% %>=}}<%x}}", "a tag is not closed: '<%' without '%>'", id="unclosed-with-own-delimiters"),
-        pytest.param("{{}}", "a tag has no name", id="empty"),
-        pytest.param("{{ }}", "a tag has no name", id="blank"),
-        pytest.param("{{　}}", "a tag has no name", id="ideographic-blank"),
-        pytest.param("{{#}}{{/}}", "a tag has no name", id="empty-section"),
-        pytest.param("{{/}}", "a tag has no name", id="empty-close"),
-        pytest.param("{{>}}", "a tag has no name", id="empty-partial"),
-        pytest.param("{{&}}", "a tag has no name", id="empty-ampersand"),
-        pytest.param("{{{}}}", "a tag has no name", id="empty-triple"),
-        pytest.param("{{#a}}\n{{b}}", "line 1: the section 'a' is never closed", id="section-not-closed"),
-        pytest.param("\n{{^a}}", "line 2: the section 'a' is never closed", id="inverted-not-closed"),
-        pytest.param("\n{{/a}}", "line 2: 'a' is closed where no section is open", id="stray-close"),
-        pytest.param("{{#a}}{{/a}}{{/a}}", "'a' is closed where no section is open", id="closed-twice"),
-        pytest.param("{{#a}}\n{{#b}}\n{{/a}}", "line 3: 'a' is closed where 'b' of line 2 is open", id="crossed"),
-        pytest.param("{{={{=}}", "delimiters are set as in", id="delimiters-one"),
-        pytest.param("{{=a b c=}}", "delimiters are set as in", id="delimiters-three"),
-        pytest.param("{{=a= b=}}", "delimiters are set as in", id="delimiters-with-equals"),
-        pytest.param("{{=}}", "delimiters are set as in", id="delimiters-none"),
-        pytest.param("{{=<% %>}}", "delimiters are set as in", id="delimiters-not-closed"),
-        pytest.param("{{{x}}", "a tag is not closed: '{{{' without '}}}'", id="triple-not-closed"),
-        pytest.param("{{{x}} }", "a tag is not closed: '{{{' without '}}}'", id="triple-closed-late"),
-        pytest.param("{{=<% %>=}}<%{x}%>", "a tag is not closed: '{{{'", id="triple-with-own-delimiters"),
+        pytest.param("{{x", "expected '}}' behind '{{', got none", id="unclosed"),
+        pytest.param("x {{", "expected '}}' behind '{{'", id="trailing-braces"),
+        pytest.param("{{x}", "expected '}}' behind '{{'", id="one-brace"),
+        pytest.param("{{=<% %>=}}<%x}}", "expected '%>' behind '<%', got none", id="unclosed-with-own-delimiters"),
+        pytest.param("{{}}", "expected a name in a tag", id="empty"),
+        pytest.param("{{ }}", "expected a name in a tag", id="blank"),
+        pytest.param("{{　}}", "expected a name in a tag", id="ideographic-blank"),
+        pytest.param("{{#}}{{/}}", "expected a name in a tag", id="empty-section"),
+        pytest.param("{{/}}", "expected a name in a tag", id="empty-close"),
+        pytest.param("{{>}}", "expected a name in a tag", id="empty-partial"),
+        pytest.param("{{&}}", "expected a name in a tag", id="empty-ampersand"),
+        pytest.param("{{{}}}", "expected a name in a tag", id="empty-triple"),
+        pytest.param("{{#a}}\n{{b}}", "line 1: expected an end of the section 'a', got none", id="section-not-closed"),
+        pytest.param("\n{{^a}}", "line 2: expected an end of the section 'a', got none", id="inverted-not-closed"),
+        pytest.param("\n{{/a}}", "line 2: expected no end, got the end of 'a'", id="stray-close"),
+        pytest.param("{{#a}}{{/a}}{{/a}}", "expected no end, got the end of 'a'", id="closed-twice"),
+        pytest.param(
+            "{{#a}}\n{{#b}}\n{{/a}}", "line 3: expected the end of 'b' of line 2, got the end of 'a'", id="crossed"
+        ),
+        pytest.param("{{={{=}}", "expected two delimiters", id="delimiters-one"),
+        pytest.param("{{=a b c=}}", "expected two delimiters", id="delimiters-three"),
+        pytest.param("{{=a= b=}}", "expected two delimiters", id="delimiters-with-equals"),
+        pytest.param("{{=}}", "expected two delimiters", id="delimiters-none"),
+        pytest.param("{{=<% %>}}", "expected two delimiters", id="delimiters-not-closed"),
+        pytest.param("{{{x}}", "expected '}}}' behind '{{{', got none", id="triple-not-closed"),
+        pytest.param("{{{x}} }", "expected '}}}' behind '{{{', got none", id="triple-closed-late"),
+        pytest.param("{{=<% %>=}}<%{x}%>", "expected '}}}' behind '{{{'", id="triple-with-own-delimiters"),
         pytest.param("{{first name}}", "a name has no spaces", id="space"),
         pytest.param("{{ a . b }}", "a name has no spaces", id="spaces-around-a-dot"),
         pytest.param("{{#if x}}{{/if}}", "there are no helpers", id="if"),
@@ -417,8 +447,10 @@ def test_the_line_of_a_fault_is_true(before: str, line: int) -> None:
         pytest.param("{{x.}}", "one dot between", id="dot-last"),
         pytest.param("{{x..y}}", "one dot between", id="two-dots"),
         pytest.param("{{..}}", "one dot between", id="only-dots"),
-        pytest.param("{{>p}}", "there is no partial 'p'", id="no-such-partial"),
-        pytest.param("{{#no}}{{>p}}{{/no}}", "there is no partial 'p'", id="no-such-partial-in-section"),
+        pytest.param("{{>p}}", "expected a partial out of those given, got 'p'", id="no-such-partial"),
+        pytest.param(
+            "{{#no}}{{>p}}{{/no}}", "expected a partial out of those given, got 'p'", id="no-such-partial-in-section"
+        ),
     ],
 )
 def test_a_faulty_template_is_not_compiled(text: str, expected: str) -> None:
@@ -428,7 +460,7 @@ def test_a_faulty_template_is_not_compiled(text: str, expected: str) -> None:
 
 def test_an_error_in_a_partial_is_found_without_reaching_it() -> None:
     """All partials are compiled."""
-    assert refusal("", {"p": "\n{{#x}}"}) == "partial p, line 2: the section 'x' is never closed"
+    assert refusal("", {"p": "\n{{#x}}"}) == "partial p, line 2: expected an end of the section 'x', got none"
 
 
 def test_messages_are_bounded() -> None:
@@ -476,7 +508,7 @@ def test_a_bomb_is_defused(text: str, data: dict[str, Any], partials: dict[str, 
         data["t"] = data  # true, and nothing but names to be looked for in vain
     template, others = compiled(text, partials)
     started = time.thread_time()
-    with pytest.raises(PromptError, match=r"given up|characters"):
+    with pytest.raises(PromptError, match=r"expected an end of sections|characters"):
         render(template, (data,), others)
     assert time.thread_time() - started < LIMIT_SECONDS
 
@@ -566,7 +598,7 @@ def test_threads_compile_and_render_alike() -> None:
         thread.join(WAIT_SECONDS)
         assert not thread.is_alive()
     assert results.count(expected) == 16 * 20
-    assert results.count("text, line 3: the section 'a' is never closed") == 16
+    assert results.count("text, line 3: expected an end of the section 'a', got none") == 16
 
 
 SIGNS = ["{{", "}}", "{{{", "}}}", "{{#", "{{/", "{{^", "{{>", "{{!", "{{=", "=}}", "{{&", "<%", "%>", "|", "{", "="]

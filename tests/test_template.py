@@ -130,7 +130,7 @@ def test_the_names_given_are_bounded() -> None:
 def test_a_wrong_value_is_told_with_the_rest() -> None:
     """By its type."""
     lines = problems(PromptTemplate().user("{{d}}{{x}}"), d={"k": "hunter2"})
-    assert lines[0].startswith("message 1 (user), line 1: 'd' is of type dict, which is not text")
+    assert lines[0].startswith("message 1 (user), line 1: 'd' is of type dict, not text")
     assert "hunter2" not in str(lines)
 
 
@@ -148,9 +148,9 @@ def test_a_prompt_error_is_a_value_error() -> None:
 
 def test_a_faulty_template_raises_when_it_is_added() -> None:
     """With the message it would have been."""
-    with pytest.raises(PromptError, match=r"^message 2 \(user\), line 2: the section 'x' is never closed$"):
+    with pytest.raises(PromptError, match=r"^message 2 \(user\), line 2: expected an end of the section 'x', got none"):
         PromptTemplate().system("fine").user("\n{{#x}}")
-    with pytest.raises(PromptError, match=r"^partial 'p', line 1: there is no partial 'q' among those given$"):
+    with pytest.raises(PromptError, match=r"^partial 'p', line 1: expected a partial out of those given, got 'q'$"):
         PromptTemplate(partials={"p": "{{>q}}"})
 
 
@@ -225,8 +225,51 @@ def test_a_problem_in_a_part_names_the_part() -> None:
     """By its number."""
     parts = [{"type": "text", "text": "fine"}, {"type": "text", "text": "\n{{x}}"}]
     assert problems(PromptTemplate().user(parts))[0].startswith("message 1 (user), part 2, line 2: 'x' is missing")
-    with pytest.raises(PromptError, match=r"message 1 \(user\), part 1, line 1: a tag is not closed"):
+    with pytest.raises(PromptError, match=r"message 1 \(user\), part 1, line 1: expected '}}'"):
         PromptTemplate().user([{"type": "text", "text": "{{"}])
+
+
+# Likely mistakes
+
+
+@pytest.mark.parametrize("role", ["user", "system", "assistant"])
+def test_a_single_brace_with_a_value_is_refused(role: str) -> None:
+    """It was meant to be filled in."""
+    with pytest.raises(
+        PromptError, match=rf"^message 1 \({role}\), line 2: expected two braces, {{{{who}}}}, got one: "
+    ):
+        getattr(PromptTemplate(), role)("Hello\n{who}", who="us")
+
+
+def test_a_single_brace_without_a_value_warns() -> None:
+    """The warning points at the caller's line; the text is written as it is."""
+    with pytest.warns(
+        UserWarning, match=r"line 1: expected two braces, \{\{who\}\}, got one: \{who\} is wri"
+    ) as caught:
+        template = PromptTemplate().user("Hello {who}")
+    assert caught[0].filename == __file__
+    assert texts(template.build(who="us")) == ["Hello {who}"]
+    with pytest.warns(UserWarning, match="part 1, line 1"):
+        PromptTemplate().user([{"type": "text", "text": "{a}"}])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{{a}} {b}", '{"a": 1}', "{ a }", "{}", "{0}", r"\frac{a}{b}", "${HOME}", "x_{i}^{n}", "f{a}", "{a: b}", "{%a%}"],
+)
+def test_other_braces_are_text(text: str) -> None:
+    """JSON, LaTeX, shell, and whatever stands beside a tag."""
+    assert texts(PromptTemplate().user(text, a=1).build()) == [text.replace("{{a}}", "1")]
+
+
+def test_an_empty_message_of_the_user_is_a_problem() -> None:
+    """Servers refuse it; one that is meant is added as a message."""
+    template = PromptTemplate().system("").user("{{#a}}x{{/a}}").user("{{b}}")
+    first, second, _ = problems(template, a=None)
+    assert first.startswith("message 2 (user): expected a text, got an empty one: servers refuse that; leave the mess")
+    assert "'b' is missing" in second
+    assert texts(PromptTemplate().message(Message("user", "")).build()) == [""]
+    assert texts(PromptTemplate().user("{{b}}").build(b=" ")) == [" "]
 
 
 # Wrong arguments
@@ -314,7 +357,7 @@ def test_one_template_serves_many_threads() -> None:
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
-@given(st.text(), st.dictionaries(st.text(), st.text()))
+@given(st.text(min_size=1), st.dictionaries(st.text(), st.text()))
 def test_a_text_given_as_a_parameter_arrives_as_written(value: str, others: dict[str, str]) -> None:
     """Whatever is in it, and whatever else is given."""
     (message,) = PromptTemplate().user("{{value}}", others).build(value=value)

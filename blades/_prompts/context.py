@@ -1,26 +1,28 @@
-"""What a template sees of the values given to it, and how it writes them.
+"""Looks names up in the values given to a template, and writes values as text.
 
-This is all that it can reach: the keys of mappings and the items of sequences. No attribute is read, nothing is called,
-no object is asked for its truth or its text unless it is of a type named here, and a look-up never changes what it
-looks into.
+A template reaches the keys of mappings and the items of sequences, and nothing else. No attribute is read, nothing is
+called, no object is asked for its truth or its text unless its type is named here, and a look-up never changes the
+value that it looks into.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from itertools import pairwise
 from numbers import Number
 from typing import Final, TypeAlias, TypeGuard, final
 
-from blades._preview import short_repr
+from blades._preview import short_repr, type_name
 
-ContextStack: TypeAlias = tuple[object, ...]  # the innermost first
+ContextStack: TypeAlias = tuple[object, ...]  # innermost first
 
 _ABSENT: Final = object()
-_SCALARS: Final = (str, int, float)  # these and the next spare the slower look at the abstract classes
+_SCALARS: Final = (str, int, float)  # checked before the abstract classes, which are slower
 _COMMON: Final = (dict, list, *_SCALARS)
 _NOT_LISTS: Final = (str, bytes, bytearray, memoryview)  # although they are sequences
 _INDEX = re.compile(r"[0-9]{1,9}")
@@ -28,11 +30,11 @@ _INDEX = re.compile(r"[0-9]{1,9}")
 
 @final
 class UnusableValueError(Exception):
-    """Why a value cannot be used as the template does. Never holds the value."""
+    """Says why a value cannot be used as the template does. Never holds the value."""
 
 
 def find(path: tuple[str, ...], scopes: ContextStack) -> object:
-    """Return the value of a path. Only its first name is looked for further out: a broken path is not mended."""
+    """Resolve a dotted name. Only its first part is searched in outer contexts, as Mustache specifies."""
     if not path:
         return scopes[0]
     for scope in scopes:
@@ -44,23 +46,23 @@ def find(path: tuple[str, ...], scopes: ContextStack) -> object:
     for parent, name in pairwise(path) if len(path) > 1 else ():
         outer, value = value, look_up(value, name)
         if value is _ABSENT:
-            kind = "" if isinstance(outer, Mapping) else f", it is of type {type(outer).__name__}"
-            raise UnusableValueError(f"is missing: {short_repr(parent)} has no key {short_repr(name)}{kind}")
+            raise UnusableValueError(f"is missing: {short_repr(parent)} has no key {short_repr(name)}{_kind(outer)}")
     return value
 
 
 def look_up(value: object, name: str) -> object:
-    """Return what a mapping has under a key, or a sequence at an index, else `_ABSENT`. Makes no defaults."""
+    """Return the value of a mapping's key or of a sequence's index, else `_ABSENT`. Creates no defaults."""
     if type(value) is dict:
         return value.get(name, _ABSENT)
     if isinstance(value, _SCALARS):
         return _ABSENT
-    if isinstance(value, ChainMap):  # if it were asked itself, a defaultdict in it would grow
+    if isinstance(value, ChainMap):  # its own look-up would make a defaultdict in it grow
         found = (look_up(inner, name) for inner in value.maps)
         return next((inner for inner in found if inner is not _ABSENT), _ABSENT)
     if isinstance(value, Mapping):
-        return value[name] if name in value else _ABSENT  # noqa: SIM401 - `get` of some mappings makes defaults
-    if is_list(value) and _INDEX.fullmatch(name) and int(name) < len(value):
+        with suppress(KeyError):  # of a mapping that claims to have every key
+            return value[name] if name in value else _ABSENT  # noqa: SIM401 - `get` of some mappings creates defaults
+    elif is_list(value) and _INDEX.fullmatch(name) and int(name) < len(value):
         return value[int(name)]
     return _ABSENT
 
@@ -69,8 +71,8 @@ def is_list(value: object) -> TypeGuard[Sequence[object]]:
     return isinstance(value, Sequence) and not isinstance(value, _NOT_LISTS)
 
 
-def known(value: object) -> object:
-    """Return a value that a section may open: one that can be walked or written."""
+def checked(value: object) -> object:
+    """Return a value that a section may open: one that can be looked into or written. Other values raise."""
     if not isinstance(value, _COMMON) and not isinstance(value, Mapping) and not is_list(value):
         as_text(value)
     return value
@@ -86,14 +88,43 @@ def as_text(value: object) -> str:
         try:
             return str(value.value if isinstance(value, Enum) else value)
         except ValueError:
-            raise UnusableValueError("has more digits than Python writes") from None
+            raise UnusableValueError("has more digits than Python writes: pass str of a shorter number") from None
     from datetime import date, time  # noqa: PLC0415 - these three are rarely needed, and take milliseconds
     from pathlib import PurePath  # noqa: PLC0415
     from uuid import UUID  # noqa: PLC0415
 
     if isinstance(value, date | time | UUID | PurePath):
         return str(value)
-    cure = "pass text made of it (json.dumps, str, decode), or open a dict or list with a section, {{#x}}...{{/x}}"
+    raise UnusableValueError(f"is of type {type_name(value)}, not text: {_hint(value)}")
+
+
+def _kind(value: object) -> str:
+    """Return what to say of a value that has no keys."""
+    if isinstance(value, Mapping):
+        return ""
+    fields = _as_dict(value)
+    return f", it is of type {type_name(value)}" + (f": pass {fields}" if fields else "")
+
+
+def _hint(value: object) -> str:
+    """Return how to give a value so that it can be written."""
+    if fields := _as_dict(value):
+        return f"pass {fields}, and write {{{{x.field}}}}"
+    if isinstance(value, Mapping):
+        return "write one of its keys, {{x.key}}, open it with {{#x}}{{key}}{{/x}}, or pass json.dumps(value)"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "decode it"
+    if is_list(value):
+        return "join it yourself, or loop over it with {{#items}}{{.}}{{/items}}"
     if callable(value):
-        cure = "call it and pass what it returns"
-    raise UnusableValueError(f"is of type {type(value).__name__}, which is not text: {cure}")
+        return "call it and pass what it returns"
+    return "pass a list of it" if isinstance(value, Iterable) else "pass str(value), or a dict of what is needed of it"
+
+
+def _as_dict(value: object) -> str:
+    """Return the call that makes a dict of an object with fields."""
+    if isinstance(value, type):
+        return ""
+    if dataclasses.is_dataclass(value):
+        return "dataclasses.asdict(value)"
+    return "value.model_dump()" if callable(getattr(type(value), "model_dump", None)) else ""

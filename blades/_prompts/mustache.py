@@ -1,10 +1,10 @@
 """Mustache, strict and safe: text to a tree, a tree and parameters to text. Pure, linear, no state.
 
-The core of the specification (https://github.com/mustache/spec), except that text is never escaped and that a name
-which is not given is a problem instead of a blank. A value is written as it is and never read as a template.
+The core of the specification (https://github.com/mustache/spec), except that text is never escaped and that a missing
+name is an error instead of a blank. A value is written as it is and never parsed as a template.
 
-chevron's tokenizer reads each tag. Where a tag starts, and whether it stands alone on its line, is found here: chevron
-copies the rest of the template at every tag, which is quadratic, and does not tell where a tag stood.
+chevron's tokenizer parses each tag. Where a tag starts, and whether it stands alone on its line, is found here: chevron
+copies the rest of the template at every tag, which is quadratic, and does not report where a tag stood.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, final
 
 from blades._errors import PromptError
 from blades._preview import short_repr
-from blades._prompts.context import ContextStack, UnusableValueError, as_text, find, is_list, known
+from blades._prompts.context import ContextStack, UnusableValueError, as_text, checked, find, is_list
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
@@ -30,16 +30,16 @@ class _Tag(NamedTuple):  # made for each tag, and defined at import: twenty time
     name: str
     path: tuple[str, ...]  # the names to walk, none for {{.}}
     line: int
-    indent: str | None  # what stands before it, if it is alone on its line
+    indent: str | None  # the white space before the tag, if it is alone on its line
     body: tuple[_Node, ...] = ()
 
 
-_Node: TypeAlias = str | _Tag | None  # None: a line of a partial starts, which may have to be indented
+_Node: TypeAlias = str | _Tag | None  # None: the start of a line in a partial, which may have to be indented
 
 
 @final
 class Template(NamedTuple):
-    """A compiled text. `where` tells in every message which one it is: ``message 1 (system)``."""
+    """A compiled text. `where` names it in every message: ``message 1 (system)``."""
 
     where: str
     nodes: tuple[_Node, ...]
@@ -70,23 +70,23 @@ def compile_template(text: str, where: str, partials: Container[str], *, is_part
             body.append(node)
         elif node.kind == "partial":
             if node.name not in partials:
-                raise _fault(where, node.line, f"there is no partial {short_repr(node.name)} among those given")
+                raise _error(where, node.line, f"expected a partial out of those given, got {short_repr(node.name)}")
             body.append(node)
         elif node.kind != "end":
             opened.append((node, body))
             body = []
             if len(opened) > MAX_DEPTH:
-                raise _fault(where, node.line, f"more than {MAX_DEPTH} sections inside one another")
+                raise _error(where, node.line, f"expected at most {MAX_DEPTH} sections inside one another, got more")
         elif opened and opened[-1][0].name == node.name:
             section, outer = opened.pop()
             outer.append(section._replace(body=tuple(body)))
             body = outer
         else:
-            instead = f"{short_repr(opened[-1][0].name)} of line {opened[-1][0].line}" if opened else "no section"
-            raise _fault(where, node.line, f"{short_repr(node.name)} is closed where {instead} is open")
+            last = f"the end of {short_repr(opened[-1][0].name)} of line {opened[-1][0].line}" if opened else "no end"
+            raise _error(where, node.line, f"expected {last}, got the end of {short_repr(node.name)}")
     if opened:
         section = opened[-1][0]
-        raise _fault(where, section.line, f"the section {short_repr(section.name)} is never closed")
+        raise _error(where, section.line, f"expected an end of the section {short_repr(section.name)}, got none")
     return Template(where, tuple(body))
 
 
@@ -130,18 +130,18 @@ def _read_tag(text: str, start: int, delimiters: tuple[str, str], where: str, li
     inside = start + len(opening)
     end = text.find(closing, inside)
     if end < 0:
-        raise _fault(where, line, f"a tag is not closed: {opening!r} without {closing!r}; {_BRACES}")
+        raise _error(where, line, f"expected {closing!r} behind {opening!r}, got none: {_BRACES}")
     tag = text[inside : end + len(closing) + 1]  # one more character: the third brace of a triple
     try:
         (kind, name), rest = parse_tag(tag, opening, closing) if end > inside else (("", ""), "")
     except ChevronError:
         kind, name, rest = "set delimiter", "", ""
     if kind == "set delimiter" and not re.fullmatch(r"[^\s=]+\s+[^\s=]+", name):
-        raise _fault(where, line, "delimiters are set as in {{=<% %>=}}: two signs without '=', a space between them")
+        raise _error(where, line, "expected two delimiters without '=', a space between them: write {{=<% %>=}}")
     if kind == "no escape?":
-        raise _fault(where, line, f"a tag is not closed: '{{{{{{' without '}}}}}}'; {_BRACES}")
+        raise _error(where, line, f"expected '}}}}}}' behind '{{{{{{', got none: {_BRACES}")
     if not name and kind != "comment":
-        raise _fault(where, line, f"a tag has no name; {_BRACES}")
+        raise _error(where, line, f"expected a name in a tag, got none: {_BRACES}")
     return kind, name, inside + len(tag) - len(rest)
 
 
@@ -150,11 +150,11 @@ def _path(kind: str, name: str, where: str, line: int) -> tuple[str, ...]:
         return ()
     if fault := _NAME_FAULT.match(name):
         hint = list(_NAME_FAULTS.values())[(fault.lastindex or 1) - 1]
-        raise _fault(where, line, f"{short_repr(name)} is no name: {hint}")
+        raise _error(where, line, f"expected a name, got {short_repr(name)}: {hint}")
     return tuple(name.split("."))
 
 
-def _fault(where: str, line: int, message: str) -> PromptError:
+def _error(where: str, line: int, message: str) -> PromptError:
     return PromptError(f"{where}, line {line}: {message}")
 
 
@@ -162,7 +162,7 @@ def _fault(where: str, line: int, message: str) -> PromptError:
 
 
 def render(template: Template, scopes: ContextStack, partials: Mapping[str, Template]) -> tuple[str, list[str]]:
-    """Return the text, and what is wrong with the parameters: where, which name and why, never a value.
+    """Return the text, and the problems of the parameters: where, which name and why, never a value.
 
     Raises:
         PromptError: One of the limits above was reached.
@@ -175,7 +175,9 @@ def render(template: Template, scopes: ContextStack, partials: Mapping[str, Temp
         nonlocal steps
         steps -= (2 + len(nodes)) * (1 + depth // 10) + len(indent)  # a name is looked for in every scope
         if steps < 0 or depth > MAX_DEPTH:
-            raise PromptError(f"{where}: given up: sections or partials repeat or nest too often (or without end)")
+            raise PromptError(
+                f"{where}: expected an end of sections and partials, got none: look for a partial that calls itself"
+            )
         for node in nodes:
             if not isinstance(node, _Tag):
                 written.append(indent if node is None else node)
@@ -203,7 +205,7 @@ def render(template: Template, scopes: ContextStack, partials: Mapping[str, Temp
 
 
 def needed_names(template: Template, partials: Mapping[str, Template]) -> list[str]:
-    """Return the names asked of the parameters. Those inside a section are left out: its value may have them."""
+    """Return the names that the parameters need. Those inside a section are left out: its value may have them."""
     names: dict[str, None] = {}
     called: set[str] = set()
     queue = [template.nodes]
@@ -221,9 +223,9 @@ def needed_names(template: Template, partials: Mapping[str, Template]) -> list[s
 
 def _inner_scopes(section: _Tag, scopes: ContextStack) -> Iterable[ContextStack]:
     """Return the scopes that the body of a section is written in, one after the other."""
-    value = known(find(section.path, scopes))
+    value = checked(find(section.path, scopes))
     if section.kind == "inverted section":
         return () if value else (scopes,)
     if is_list(value):
-        return ((known(item), *scopes) for item in value)
+        return ((checked(item), *scopes) for item in value)
     return ((value, *scopes),) if value else ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, final
@@ -14,6 +16,7 @@ from blades._prompts.messages import Prompt, messages_of, prompt_of
 from blades._prompts.mustache import Template, compile_template, needed_names, render
 
 _MAX_NAMES: Final = 50  # listed in a message
+_SINGLE_BRACES = re.compile(r"(?<![\w\\}$%{^])\{([A-Za-z_]\w*)\}(?!\})")  # as str.format has it; not ${HOME}, not LaTeX
 
 
 @final
@@ -21,9 +24,9 @@ _MAX_NAMES: Final = 50  # listed in a message
 class PromptTemplate:
     """A prompt with names to fill in, in Mustache: ``{{name}}``. Immutable: each method returns a new template.
 
-    Texts are compiled, and their errors found, as they are added. The template can then be built many times, from any
-    number of threads. Text is never escaped, a missing name is an error, and nothing but dicts and lists is ever looked
-    into.
+    Texts are compiled, and their errors raised, as they are added. The template can then be built many times, from any
+    number of threads. Text is never escaped, a missing name is an error, and a template reaches nothing but the keys of
+    dicts and the items of lists.
 
     Args:
         partials: Texts by name, for ``{{>name}}``.
@@ -52,36 +55,48 @@ class PromptTemplate:
         """Add a system message.
 
         Args:
-            template: Mustache, or a list of content parts whose texts are.
+            template: A Mustache text, or a list of content parts whose "text" values are Mustache.
             params: Values by name. `build` overrides them.
-            more: The same.
+            more: The same values as keyword arguments; they override `params`.
 
         Raises:
-            PromptError: The template cannot be compiled.
-            TypeError: An argument is of another type.
+            PromptError: The template cannot be compiled, or it has a single-brace ``{name}`` for a value given here.
+            TypeError: An argument of another type.
+
+        Warns:
+            UserWarning: A text without any tag has a single-brace ``{name}``, which is written as it is. For a text
+                that means that, use `message`, which renders nothing.
         """
         return self._with_rendered("system", template, params, more)
 
     def user(
         self, template: str | Parts, params: Mapping[str, object] | None = None, /, **more: object
     ) -> PromptTemplate:
-        """Add a message of the user. Otherwise as `system`."""
+        """Add a message of the user. Otherwise like `system`."""
         return self._with_rendered("user", template, params, more)
 
     def assistant(
         self, template: str | Parts, params: Mapping[str, object] | None = None, /, **more: object
     ) -> PromptTemplate:
-        """Add a message of the assistant: an example of an answer. Otherwise as `system`."""
+        """Add a message of the assistant, such as an example of an answer. Otherwise like `system`."""
         return self._with_rendered("assistant", template, params, more)
 
     def message(self, message: Message | Mapping[str, Any], /) -> PromptTemplate:
-        """Add a message as it is, never rendered. Raises what `Message` does."""
+        """Add a message without rendering it.
+
+        Raises:
+            TypeError: The message is neither a `Message` nor a dict like one.
+            ValueError: The dict has no role.
+        """
         return self._with(as_message(message))
 
     def history(self, name: str, /) -> PromptTemplate:
-        """Add the messages that `build` is given as `name`: a prompt or a list of messages, never rendered.
+        """Add the messages that `build` gets under a name: a prompt or a list of messages, never rendered.
 
-        None, False and an empty list are no messages. Raises TypeError if the name is not a str.
+        None, False and an empty list stand for no messages.
+
+        Raises:
+            TypeError: The name is not a str.
         """
         if not isinstance(name, str):
             raise TypeError(f"expected the name of a history as a str, got {type_name(name)}")
@@ -92,10 +107,11 @@ class PromptTemplate:
 
         Args:
             params: Values by name. They override those given with a message.
-            more: The same, and they override `params`.
+            more: The same values as keyword arguments; they override `params`.
 
         Raises:
-            PromptError: Names are missing, or values are of types that the templates cannot use. All are in one error.
+            PromptError: Names are missing, values are of types that the templates cannot use, or a message of the user
+                would be empty. One error has all of them.
             TypeError: `params` is not a mapping.
         """
         given = _checked_params(params, more)
@@ -118,8 +134,8 @@ class PromptTemplate:
     def variables(self) -> tuple[str, ...]:
         """The names that `build` needs, in order of appearance.
 
-        Without those given with their message, and without those that appear only in sections, since the section's
-        value may have them.
+        Names that already have a value are left out. So are names used only inside a section, since the section's value
+        may have them.
         """
         names: dict[str, None] = {}
         for entry in self._entries:
@@ -148,8 +164,11 @@ class PromptTemplate:
                 for number, part in enumerate(content)
                 if part.get("type") == "text" and isinstance(part.get("text"), str)
             }
+        given = _checked_params(params, more)
+        for text, place in texts.values():
+            _check_braces(text, place, given)
         templates = {number: compile_template(text, place, self._partials) for number, (text, place) in texts.items()}
-        return self._with(_Rendered(where, source, templates, _checked_params(params, more)))
+        return self._with(_Rendered(where, source, templates, given))
 
     def _with(self, entry: Message | _History | _Rendered) -> PromptTemplate:
         longer = object.__new__(PromptTemplate)
@@ -160,7 +179,7 @@ class PromptTemplate:
 
 @final
 class _History(NamedTuple):
-    """Messages that `build` is given under a name."""
+    """The place of messages that `build` gets under a name."""
 
     where: str
     name: str
@@ -170,7 +189,7 @@ class _History(NamedTuple):
         if value is self:
             problems += [
                 f"{self.where}: {short_repr(self.name)} is missing: no such name was given",
-                _given(self.where, given),
+                _names_given(self.where, given),
             ]
         elif isinstance(value, str | Mapping | Message):
             problems.append(f"{self.where}: expected a list of messages, got {type_name(value)}")
@@ -199,13 +218,19 @@ class _Rendered(NamedTuple):
 
     def build(self, given: dict[str, object], partials: dict[str, Template], problems: list[str]) -> Message:
         params = {**self.params, **given}
-        texts = {}
+        texts: dict[int, str] = {}
+        wrong: list[str] = []
         for number, template in self.templates.items():
             texts[number], wrong = render(template, (params,), partials)
             if wrong:
-                problems += [*wrong, _given(template.where, params)]
+                problems += [*wrong, _names_given(template.where, params)]
         content = self.source.content
         if not isinstance(content, list):
+            if self.source.role == "user" and not texts[0] and not wrong:
+                problems.append(
+                    f"{self.where}: expected a text, got an empty one: servers refuse that; leave the message out, "
+                    'or add it by .message(Message("user", ""))'
+                )
             return Message(self.source.role, texts[0])
         parts = [{**part, "text": texts[n]} if n in texts else part for n, part in enumerate(content)]
         return Message(self.source.role, parts)
@@ -220,7 +245,7 @@ class _Rendered(NamedTuple):
 
 
 def _checked_params(params: Mapping[str, object] | None, more: dict[str, object]) -> dict[str, object]:
-    """Return a dict of our own. Names are looked up one by one, so that a `ChainMap` makes no defaults."""
+    """Return a dict of our own. Names are looked up one by one, so that a `ChainMap` creates no defaults."""
     if params is None:
         return more
     if type(params) is dict:
@@ -230,8 +255,21 @@ def _checked_params(params: Mapping[str, object] | None, more: dict[str, object]
     return {name: look_up(params, name) for name in params} | more
 
 
-def _given(where: str, params: dict[str, object]) -> str:
-    """Return a line that lists the names given: names only, never values."""
+def _names_given(where: str, params: dict[str, object]) -> str:
+    """Return a line that lists the names given, never values."""
     names = [short_repr(name) for name in params]
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     return f"{where} was given {', '.join(names[:_MAX_NAMES]) or 'no names'}{more}"
+
+
+def _check_braces(text: str, where: str, given: dict[str, object]) -> None:
+    """Refuse a single-brace ``{name}`` that was meant to be filled in, and warn of one that may have been."""
+    found = None if "{{" in text else _SINGLE_BRACES.search(text)
+    if found is None:
+        return
+    line = text.count("\n", 0, found.start()) + 1
+    fault = f"{where}, line {line}: expected two braces, {{{{{found[1]}}}}}, got one: {found[0]}"
+    if found[1] in given:
+        raise PromptError(fault)
+    # The stack: this function, _with_rendered, the method, its caller.
+    warnings.warn(f"{fault} is written as it is (if that is meant, add the text by .message)", stacklevel=4)
