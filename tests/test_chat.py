@@ -12,9 +12,10 @@ import pytest
 
 from blades import Agent, Message, Prompt, StreamError, StreamState
 from blades.testing import Answer, Cut, LocalServer, Stall, chunk
+from strict_api import strict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 LIMIT_SECONDS = 10.0  # a wrong path takes 30
 CALL = {"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}}
@@ -158,6 +159,105 @@ class TestCancelled:
         stream.cancel()
         assert stream.tool_calls
         assert chat.messages[-1] == assistant("Let me see.", cancelled=True)
+
+
+class TestAccepted:
+    """What goes out is accepted by a server that applies the rules of the API."""
+
+    @pytest.fixture
+    def answers(self) -> list[str | Answer]:
+        """The answers of the server, one for each request that it accepts."""
+        return []
+
+    @pytest.fixture
+    def server(self, answers: list[str | Answer]) -> Iterator[LocalServer]:
+        """A strict server."""
+        with LocalServer(default=strict(lambda _: answers.pop(0)), pace=0) as running:
+            yield running
+
+    @pytest.mark.parametrize(
+        "arguments",
+        ["{}", "", '{"at": ', "[1]", "not JSON"],
+        ids=["object", "empty", "cut", "list", "text"],
+    )
+    def test_calls_that_nobody_answered(
+        self, agent: Agent, server: LocalServer, answers: list[str | Answer], arguments: str
+    ) -> None:
+        """A sentence answers them, and arguments that are no object go back as one."""
+        calls = [{**CALL, "index": n, "id": f"c{n}", "function": {"name": "f", "arguments": arguments}} for n in (0, 1)]
+        answers += [Answer(chunk(tool_calls=calls), finish_reason="length"), "Never mind."]
+        chat = agent.chat()
+        chat.run("Where?")
+        assert chat.run("Or how?").text == "Never mind."
+        unanswered = [message for message in sent(server, 2) if message["role"] == "tool"]
+        assert [(message["tool_call_id"], message["content"]) for message in unanswered] == [
+            ("c0", "No result: this call was not answered."),
+            ("c1", "No result: this call was not answered."),
+        ]
+
+    def test_results_in_another_order(self, agent: Agent, server: LocalServer, answers: list[str | Answer]) -> None:
+        """They are sent in the order of the calls; the one that is not there is made up for."""
+        calls = [{**CALL, "index": n, "id": f"c{n}"} for n in range(3)]
+        answers += [Answer(chunk(tool_calls=calls), finish_reason="tool_calls"), "There."]
+        chat = agent.chat()
+        chat.run("Where?")
+        assert chat.run([Message("tool", f"{n}", tool_call_id=f"c{n}") for n in (2, 0)]).text == "There."
+        results = [message["content"] for message in sent(server, 2)[2:]]
+        assert results == ["0", "No result: this call was not answered.", "2"]
+
+    def test_a_prompt_and_a_chat_send_the_same(
+        self, agent: Agent, server: LocalServer, answers: list[str | Answer]
+    ) -> None:
+        """``prompt + reply + [result]`` is what a chat does by itself."""
+        answers += [Answer(chunk(tool_calls=[CALL]), finish_reason="tool_calls"), "There."] * 2
+        result = Message("tool", "there", tool_call_id="c1")
+        prompt = Prompt("Where?")
+        assert agent.run(prompt + agent.run(prompt) + [result]).text == "There."
+        chat = agent.chat()
+        chat.run("Where?")
+        assert chat.run([result]).text == "There."
+        assert sent(server, 2) == sent(server, 4)
+
+    def test_an_answer_without_anything(self, agent: Agent, server: LocalServer, answers: list[str | Answer]) -> None:
+        """It is kept as it was and left out of the next request, with its question."""
+        answers += [Answer(), "Yes."]
+        chat = agent.chat(system="s")
+        assert chat.run("One?").complete
+        assert chat.messages[1:] == [user("One?"), assistant("")]
+        assert chat.run("Two?").text == "Yes."
+        assert [message["content"] for message in sent(server, 2)] == ["s", "Two?"]
+
+    def test_a_saved_history_without_a_chat(
+        self, agent: Agent, server: LocalServer, answers: list[str | Answer]
+    ) -> None:
+        """The keys that are ours are never sent, and a cancelled turn without text is left out."""
+        answers += ["Yes.", "Yes."]
+        saved: list[dict[str, Any]] = [
+            user("a"),
+            assistant("", cancelled=True),
+            user("b"),
+            assistant("Half", cancelled=True, reply_reasoning={"reasoning_content": "r"}),
+        ]
+        assert agent.run([*saved, user("c")]).text == "Yes."
+        assert sent(server, 1) == [user("b"), assistant("Half"), user("c")]
+        assert agent.chat(history=saved).run("c").text == "Yes."
+        assert sent(server, 2) == sent(server, 1)
+
+    @pytest.mark.parametrize("tools", [True, False], ids=["tool calls", "no tool calls"])
+    def test_the_reasoning_of_a_saved_reply(
+        self, agent: Agent, server: LocalServer, answers: list[str | Answer], *, tools: bool
+    ) -> None:
+        """It is sent by the server's own name if the conversation has tool calls; what the caller wrote always is."""
+        answers.append("Yes.")
+        history = [
+            user("a"),
+            assistant("x", reply_reasoning={"reasoning_content": "kept"}),
+            user("b"),
+            assistant("y", reasoning_content="by hand", **({"tool_calls": [CALL]} if tools else {})),
+        ]
+        agent.chat(history=history).run("c")
+        reasoning = [message.get("reasoning_content") for message in sent(server, 1)]
+        assert reasoning[:4] == [None, "kept" if tools else None, None, "by hand"]
 
 
 class TestFailed:
