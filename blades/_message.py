@@ -86,14 +86,19 @@ class Message:
         """A copy of the reasoning fields of the reply that this message came from; empty for any other message."""
         return _copy_fields(self._reasoning)
 
-    def to_dict(self, *, reasoning: bool = False) -> dict[str, Any]:
+    def to_dict(self, *, reasoning: bool | str = False) -> dict[str, Any]:
         """Return the message as the API takes it: a new dict, the caller's to change.
 
         Args:
-            reasoning: Add the reasoning of a reply, by the server's own names.
+            reasoning: Add the reasoning of a reply, by the server's own names; a str: under that name instead.
         """
         fields = {"role": self.role, "content": self.content, **self.extra}
-        return {**fields, **{k: v for k, v in self.reply_reasoning.items() if k not in fields}} if reasoning else fields
+        if not reasoning or not self._reasoning:
+            return fields
+        kept = self.reply_reasoning
+        if isinstance(reasoning, str):
+            kept = {reasoning: kept[reasoning] if reasoning in kept else _text_of(kept)}
+        return {**fields, **{name: value for name, value in kept.items() if name not in fields}}
 
     def to_saved(self) -> dict[str, Any]:
         """Return the message as plain data to be saved as JSON: ``Message(**data)`` is equal to this one.
@@ -179,6 +184,16 @@ def as_message(value: object) -> Message:
     if wrong := [key for key in fields if not isinstance(key, str)]:
         raise TypeError(f"expected the names of a message's fields as str, got {type_name(wrong[0])}")
     return Message(**fields)
+
+
+def _text_of(reasoning: Mapping[str, Any]) -> str:
+    """Return reasoning as one text: the first text there is, or those in a list of details."""
+    for value in reasoning.values():
+        parts = value if isinstance(value, list) else [{"text": value}]
+        texts = [part.get("text") for part in parts if isinstance(part, dict)]
+        if text := "".join(text for text in texts if isinstance(text, str)):
+            return text
+    return ""
 
 
 def _is_json_object(text: str) -> bool:

@@ -13,6 +13,7 @@ from blades._prompts.outgoing import (
     complete,
     has_reasoning,
     names_reasoning_field,
+    other_reasoning,
     outgoing,
     sends_reasoning,
 )
@@ -113,6 +114,46 @@ def test_a_refusal_of_reasoning_is_recognised(text: str) -> None:
 def test_another_refusal_is_not_taken_for_one(text: str) -> None:
     """A second request would be in vain."""
     assert not names_reasoning_field(text)
+
+
+DEMAND = "The `reasoning_content` in the thinking mode must be passed back to the API."
+REFUSAL = "messages.2.assistant.reasoning_content: property 'messages.2.assistant.reasoning_content' is unsupported"
+
+
+@pytest.mark.parametrize(
+    ("text", "sent", "expected"),
+    [
+        pytest.param(DEMAND, False, "reasoning_content", id="demanded"),
+        pytest.param(DEMAND, True, "reasoning_content", id="demanded under another name"),
+        pytest.param(DEMAND, "reasoning_content", False, id="demanded in vain"),
+        pytest.param(REFUSAL, True, False, id="refused"),
+        pytest.param(REFUSAL, "reasoning_content", False, id="refused under another name"),
+        pytest.param(REFUSAL, False, None, id="refused although none was sent"),
+        pytest.param("reasoning_content is invalid", True, False, id="unclear"),
+        pytest.param("reasoning_content is invalid", False, True, id="unclear, the other way"),
+        pytest.param("missing a thought_signature", False, True, id="signature"),
+        pytest.param("Invalid API key.", True, None, id="another error"),
+    ],
+)
+def test_what_to_do_after_a_refusal(text: str, sent: bool | str, expected: bool | str | None) -> None:  # noqa: FBT001
+    """The second request sends the reasoning under the name that the server asks for, or not at all."""
+    assert other_reasoning(text, sent) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param({"reasoning": "r"}, "r", id="text"),
+        pytest.param({"reasoning_details": [{"text": "a"}, {"data": 1}, {"text": "b"}]}, "ab", id="details"),
+        pytest.param({"reasoning_content": "r", "reasoning": "s"}, "r", id="own name"),
+        pytest.param({"signature": 1}, "", id="no text"),
+    ],
+)
+def test_reasoning_goes_out_under_another_name(fields: dict[str, Any], expected: str) -> None:
+    """A conversation may move from one server to another."""
+    sent = reply_message("a", reasoning_fields=fields).to_dict(reasoning="reasoning_content")
+    assert sent == {"role": "assistant", "content": "a", "reasoning_content": expected}
+    assert Prompt([ASKED, BY_HAND]).to_list(reasoning="reasoning") == [ASKED.to_dict(), BY_HAND.to_dict()]
 
 
 # Cancelled answers

@@ -57,7 +57,7 @@ class Prompt(Sequence[Message]):
     def __repr__(self) -> str:
         return f"Prompt([{', '.join(map(repr, self))}])"
 
-    def to_list(self, *, reasoning: bool | None = None) -> list[dict[str, Any]]:
+    def to_list(self, *, reasoning: bool | str | None = None) -> list[dict[str, Any]]:
         """Return the messages of a request as the API takes them: new dicts, the caller's to change.
 
         A cancelled answer without any text is left out together with its question, since servers refuse both an empty
@@ -65,7 +65,8 @@ class Prompt(Sequence[Message]):
 
         Args:
             reasoning: Whether messages that came from a reply have the reasoning, by the server's own names. Default:
-                all of them if the conversation has tool calls, else none. Other messages stay as they are.
+                all of them if the conversation has tool calls, else none. A str sends it under that name, for a server
+                that wants its own. Messages that did not come from a reply stay as they are.
         """
         return outgoing(self._messages, reasoning)
 

@@ -1,14 +1,14 @@
 """What goes to the server of a conversation: the reasoning of replies, and an answer for every tool call.
 
 Some servers refuse a request without the reasoning of earlier answers (DeepSeek, Kimi, MiMo, once there was a tool
-call), others refuse one with it (Groq, Cerebras, Mistral). No rule fits both, so that the default may have to be
-reversed once a server has refused it: `names_reasoning_field` reads such a refusal.
+call), others refuse one with it (Groq, Cerebras, Mistral). No rule fits both, so the default may have to be changed
+once a server has refused it: `other_reasoning` reads such a refusal.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from blades._message import Message, sendable_call
 
@@ -18,23 +18,44 @@ if TYPE_CHECKING:
 UNANSWERED: Final = "No result: this call was not answered."
 """What the model reads in place of the result of a call that nobody answered."""
 
+Reasoning: TypeAlias = bool | str
+"""Whether the reasoning of replies is sent; a str: under that name, whatever the server called it that it came from."""
+
 _FIELD = re.compile(
-    r"reasoning(?:_content|_details|_text)?(?![\w-])|thought_?signature|thinking_blocks"
+    r"(reasoning(?:_content|_details|_text)?)(?![\w-])|thought_?signature|thinking_blocks"
     r"|messages\W{1,3}\d+\W.{0,40}?\bthinking\b",  # `thinking` alone is the name of an option, too
     re.IGNORECASE,
 )
-# The wordings are those of DeepSeek and MiMo (passed back), Kimi and Gemini (is missing), Groq and Cerebras
-# (unsupported), and of the validators that Mistral and many gateways use.
-_REFUSAL = re.compile(
-    r"passed back|pass(?:ed)? it back|missing|required|must be|unsupported|not supported|not permitted|not allowed"
-    r"|extra_forbidden|unknown|unrecogni[sz]ed|unexpected|additional propert|invalid|cannot be",
+# Groq and Cerebras (unsupported), Mistral and other validators (extra_forbidden, not permitted), gateways.
+_REFUSED = re.compile(
+    r"unsupported|not supported|not permitted|not allowed|forbidden|unknown|unrecogni[sz]ed|unexpected|additional prop",
     re.IGNORECASE,
 )
+# DeepSeek and MiMo (passed back), Kimi and Gemini (missing).
+_DEMANDED = re.compile(r"passed back|pass it back|missing|required|must (?:be|have|contain|include)", re.IGNORECASE)
+_UNCLEAR = re.compile(r"invalid|illegal|cannot be|incorrect", re.IGNORECASE)
 
 
 def names_reasoning_field(text: str) -> bool:
-    """Return whether a server's error (400 or 422, the whole body) refuses a request for its reasoning, or the lack."""
-    return bool(_FIELD.search(text) and _REFUSAL.search(text))
+    """Return whether a server's error (400 or 422, the whole body) is about the reasoning in a request, or its lack."""
+    return bool(_FIELD.search(text) and any(words.search(text) for words in (_REFUSED, _DEMANDED, _UNCLEAR)))
+
+
+def other_reasoning(text: str, sent: Reasoning) -> Reasoning | None:
+    """Return what to do about the reasoning in a second request, or None if a second request is in vain.
+
+    Args:
+        text: The server's error, the whole body.
+        sent: What the first request did.
+    """
+    field = _FIELD.search(text)
+    if field is None or not names_reasoning_field(text):
+        return None
+    if _REFUSED.search(text):
+        return False if sent else None
+    if _DEMANDED.search(text) and (name := (field[1] or "").lower()) and name != sent:
+        return name
+    return not sent
 
 
 def has_reasoning(messages: Iterable[Message]) -> bool:
@@ -47,7 +68,7 @@ def sends_reasoning(messages: Iterable[Message]) -> bool:
     return any(message.role == "tool" or "tool_calls" in message.extra for message in messages)
 
 
-def outgoing(messages: Sequence[Message], reasoning: bool | None = None) -> list[dict[str, Any]]:  # noqa: FBT001
+def outgoing(messages: Sequence[Message], reasoning: Reasoning | None = None) -> list[dict[str, Any]]:
     """Return the messages of a request. `reasoning` is that of `Prompt.to_list`."""
     if reasoning is None:
         reasoning = has_reasoning(messages) and sends_reasoning(messages)
