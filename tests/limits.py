@@ -21,6 +21,8 @@ SOON_SECONDS = 20.0 * SCALE
 """How long something may take that takes `WRONG_PATH_SECONDS` on a wrong path."""
 WRONG_PATH_SECONDS = 60.0 * SCALE
 """How long a script stalls where the code under test must not wait for the script."""
+CPU_SECONDS = 10.0 * SCALE
+"""CPU time of one thread or of the process: what is not linear takes minutes or hours."""
 START_SECONDS = 240.0 * SCALE
 """How long to wait for other processes, which import and start, perhaps all at the same time."""
 

@@ -12,12 +12,12 @@ import pytest
 
 from blades import Agent, Message, Prompt, StreamError, StreamState
 from blades.testing import Answer, Cut, LocalServer, Stall, chunk
+from limits import LIMIT_SECONDS
 from strict_api import strict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LIMIT_SECONDS = 10.0  # a wrong path takes 30
 CALL = {"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}}
 
 

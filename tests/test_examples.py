@@ -16,13 +16,13 @@ from typing import IO, TYPE_CHECKING, TypeAlias
 import pytest
 
 from blades.testing import Answer, LocalServer, Stall
+from limits import LIMIT_SECONDS, START_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Popen: TypeAlias = "subprocess.Popen[str]"
 EXAMPLES = Path(__file__).parents[1] / "examples"
-LIMIT_SECONDS = 60.0  # most of it is importing the official client
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def run(
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=LIMIT_SECONDS,
+        timeout=START_SECONDS,
         check=False,
     )
 
@@ -99,7 +99,7 @@ def test_enter_cancels_run_stream(server: LocalServer, environment: dict[str, st
         assert example.stdout is not None
         shown = example.stdout.read(len("half an answer"))
         os.write(person, b"\n")
-        rest, _ = example.communicate(timeout=LIMIT_SECONDS)
+        rest, _ = example.communicate(timeout=START_SECONDS)
     assert shown + rest == "half an answer\n[cancelled, 14 characters, usage None]\n"
     assert server.requests[0].left.wait(LIMIT_SECONDS)
     assert example.returncode == 0
@@ -176,7 +176,7 @@ class TestChatbot:
             assert read(example.stdout, "]\n") == "Whole.\n[stop]\n"
             read(example.stderr, "> ")
             example.send_signal(signal.SIGINT)
-            _, errors = example.communicate(timeout=LIMIT_SECONDS)
+            _, errors = example.communicate(timeout=START_SECONDS)
         assert asked(server, 2) == [("user", "a"), ("assistant", "half an answer"), ("user", "b")]
         assert (example.returncode, errors) == (0, "")
 
@@ -218,7 +218,7 @@ class TestTranslate:
             example.stdin.write("Hello.\n")
             example.stdin.flush()
             assert read(example.stdout, "\n") == "Bonjour.\n"
-            output, errors = example.communicate("\nBye.\n", timeout=LIMIT_SECONDS)
+            output, errors = example.communicate("\nBye.\n", timeout=START_SECONDS)
         assert (output, errors) == ("\nAu revoir.\n", "")
         assert "French" in asked(server, 2)[0][1]
         assert asked(server, 2)[1:] == [("user", "Hello."), ("assistant", "Bonjour."), ("user", "Bye.")]
@@ -232,7 +232,7 @@ class TestTranslate:
             example.stdin.flush()
             assert read(example.stdout, "Bon") == "Bon"
             example.send_signal(signal.SIGINT)
-            assert example.communicate(timeout=LIMIT_SECONDS) == ("", "")
+            assert example.communicate(timeout=START_SECONDS) == ("", "")
         assert len(server.requests) == 1
 
 
@@ -248,7 +248,7 @@ class TestSpeak:
         with started("speak.py", environment, "Why?", stdin=subprocess.DEVNULL) as example:
             assert re.fullmatch(r" *\d+\.\d\d s  It is blue\.\n", read(example.stdout, "\n"))
             server.release()
-            output, errors = example.communicate(timeout=LIMIT_SECONDS)
+            output, errors = example.communicate(timeout=START_SECONDS)
         assert output.endswith(" s  W\n")
         assert errors == "[finished]\n"
 
@@ -298,9 +298,9 @@ class TestManyPrompts:
         prompts.write_text("a\n" * 20, encoding="utf-8")
         with started("many_prompts.py", environment, prompts, answers, "2", stdin=subprocess.DEVNULL) as example:
             assert read(example.stderr, "of 20") == "\n1 of 20"
-            assert server.wait_for_request(3).stalled.wait(LIMIT_SECONDS)
+            assert server.wait_for_request(3).stalled.wait(START_SECONDS)
             example.send_signal(signal.SIGINT)
-            output, errors = example.communicate(timeout=LIMIT_SECONDS)
+            output, errors = example.communicate(timeout=START_SECONDS)
         assert (example.returncode, output, errors) == (130, "", "")
         assert [json.loads(line)["text"] for line in answers.read_text(encoding="utf-8").splitlines()] == ["Done."]
         assert len(server.requests) == 3

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from blades.testing import Answer, Cut, LocalServer, Request, Stall
+from limits import SOON_SECONDS, START_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,8 +27,6 @@ pytestmark = [
 ]
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "fan_out_dask.py"
-LIMIT_SECONDS = 240.0  # most of it is starting processes, on a machine that may be busy
-SOON_SECONDS = 10.0  # a wrong path takes for ever
 THREADS, RETRIES = 4, 1
 CLUSTER = f"""
 import logging, sys
@@ -82,14 +81,14 @@ class Example:
 
     def finish(self) -> tuple[list[dict[str, Any]], str]:
         """Wait for the end; return the lines and what was shown."""
-        lines, shown = self.process.communicate(timeout=LIMIT_SECONDS)
+        lines, shown = self.process.communicate(timeout=START_SECONDS)
         return [json.loads(line) for line in lines.splitlines()], shown.decode()
 
     def kill(self) -> None:
         """Leave nothing behind."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate(timeout=LIMIT_SECONDS)
+        self.process.communicate(timeout=START_SECONDS)
 
 
 @pytest.fixture
@@ -155,7 +154,7 @@ def test_ctrl_c_reaches_the_server(
     arguments = local(1) if how == "interrupt" else ("--scheduler", request.getfixturevalue("scheduler"))
     example = start([f"prompt {number}" for number in range(20)], *arguments)
     written = [example.next_line(), example.next_line()]
-    server.wait_for_request(2 + THREADS, LIMIT_SECONDS)
+    server.wait_for_request(2 + THREADS, START_SECONDS)
     done = {line["prompt"] for line in written}
     stalled = [asked for asked in server.requests if asked.json["messages"][-1]["content"] not in done]
     assert len(stalled) == THREADS

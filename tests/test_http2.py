@@ -19,15 +19,13 @@ pytest.importorskip("h2")
 from blades import Agent, StreamState, StreamTimeout
 from blades.testing._certificate import make_certificate
 from http2 import Server
+from limits import LIMIT_SECONDS, SOON_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from blades import Stream
-
-LIMIT_SECONDS = 20.0
-SOON_SECONDS = 1.0
 
 
 @pytest.fixture(params=["tls", "prior knowledge"])
@@ -120,8 +118,8 @@ def test_a_cancel_before_the_request_leaves(server: Server, agent: Agent) -> Non
 def test_a_limit_ends_its_own_stream_only(server: Server, agent: Agent) -> None:
     """A stall of one stream is nothing to the other."""
     other = start(agent, server)
-    stalled = start(agent, server, stall_timeout=0.3)
-    with pytest.raises(StreamTimeout, match=r"stall_timeout=0\.3"):
+    stalled = start(agent, server, stall_timeout=1.0)
+    with pytest.raises(StreamTimeout, match="stall_timeout=1"):
         stalled.reply()
     server.release()
     assert other.reply().text == "a b"
@@ -131,7 +129,7 @@ def test_the_clients_own_read_limit(server: Server, agent: Agent) -> None:
     """It is the HTTP library's to raise, though another wait comes before its own."""
     client = agent._client
     assert client is not None
-    impatient = Agent("test", model="m", client=client.with_options(timeout=0.3))
+    impatient = Agent("test", model="m", client=client.with_options(timeout=1.0))
     stream = start(impatient, server)
     assert next(stream).text == "a "
     with pytest.raises(Exception, match=r"(?i)timed out"):

@@ -13,7 +13,7 @@ import pytest
 
 from blades import Agent, StreamError
 from blades.testing import Answer, Cut, LocalServer, Stall
-from conftest import LIMIT_SECONDS
+from limits import LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from blades.testing import Answer, LocalServer, Stall
+from limits import START_SECONDS
 
 resource: Any = pytest.importorskip("resource", reason="there are no such limits on Windows")
 
@@ -18,7 +19,6 @@ SCRIPT = """
 import json, os, resource, sys, threading
 from blades import Agent
 from blades._transport import client as transport_client
-
 transport_client.DRAIN_SECONDS = 30.0  # however busy the machine is, the first call's connection comes back
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
 agent = Agent("many", model="m", base_url=sys.argv[1], api_key="k")
@@ -50,7 +50,7 @@ def test_a_thousand_streams_within_1024_descriptors() -> None:
     """Each open stream takes one descriptor and no thread."""
     with LocalServer("first", *[Answer("a", Stall())] * STREAMS, "last") as server:
         command = [sys.executable, "-c", SCRIPT, server.base_url, str(STREAMS)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
         assert not done.stderr
         texts, used, threads = json.loads(done.stdout)
         assert texts == ["a"] * STREAMS + ["last"]

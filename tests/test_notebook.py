@@ -19,14 +19,13 @@ from jupyter_client.manager import KernelManager
 from blades import Agent, StreamState
 from blades._output.notebook import CHARACTERS_A_SECOND, PERIOD_SECONDS, pause_after
 from blades.testing import Answer, Cut, LocalServer, Stall, chunk
+from limits import SOON_SECONDS, START_SECONDS
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
 
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "notebook.ipynb"
-LIMIT_SECONDS = 120.0  # most of it is starting a kernel
-SOON_SECONDS = 5.0  # a wrong path takes 30
 
 
 @dataclass
@@ -66,7 +65,7 @@ class Kernel:
         )
         self.client = self.manager.client()
         self.client.start_channels()
-        self.client.wait_for_ready(timeout=LIMIT_SECONDS)
+        self.client.wait_for_ready(timeout=START_SECONDS)
 
     def run(self, code: str, *, at: str | None = None, do: Callable[[], object] | None = None) -> Cell:
         """Run a cell; when this text is on the page, do something, or else press the stop button."""
@@ -91,7 +90,7 @@ class Kernel:
             elif kind == "error":
                 cell.error += content["ename"]
 
-        reply = self.client.execute_interactive(code, timeout=LIMIT_SECONDS, output_hook=see)
+        reply = self.client.execute_interactive(code, timeout=START_SECONDS, output_hook=see)
         cell.seconds_to_stop = time.monotonic() - done_at
         cell.status = reply["content"]["status"]
         assert at is None, "what was waited for was not shown"
@@ -295,7 +294,7 @@ class TestElsewhere:
             env={**os.environ, "IPYTHONDIR": str(tmp_path)},
             capture_output=True,
             text=True,
-            timeout=LIMIT_SECONDS,
+            timeout=START_SECONDS,
             check=True,
         )
         assert "one two" in done.stdout

@@ -17,6 +17,7 @@ import openai
 
 from blades import Agent, StreamError, StreamState
 from blades.testing import Answer, Cut, End, LocalServer, Reset, Stall
+from limits import LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,6 @@ STREAMS = 2000
 READERS = 16
 CANCELLERS = 4
 SEED = 20261122
-LIMIT_SECONDS = 60.0  # how long to wait, after the last stream was started, for everything to end
 ENDS = {StreamState.FINISHED, StreamState.CANCELLED, StreamState.FAILED}
 
 

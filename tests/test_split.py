@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,14 +12,15 @@ from hypothesis import strategies as st
 from blades import Agent, Stream, StreamInterrupted, StreamState
 from blades._output.split import Lines, Words
 from blades.testing import Answer, Cut, LocalServer, Stall
+from limits import LIMIT_SECONDS, wait_until
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator
 
     from blades._output.protocol import Splitter
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
-LIMIT_SECONDS = 10.0  # a wrong path takes 30
 TEXTS = st.lists(st.sampled_from(["a", "bc", " ", "\n", "\r\n", "\r", "\t", "\u2028", "。", ". "])).map("".join)
 
 
@@ -136,9 +136,3 @@ class TestStreams:
         server.release()
         reader.join(LIMIT_SECONDS)
         assert [piece.strip() for piece in first] == ["Yes.", "No."]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    while not condition():
-        pause.wait(0.001)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import io
 import threading
-import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +25,10 @@ from blades import (
     StreamTruncated,
 )
 from blades.testing import Answer, Cut, End, LocalServer, Reset, Stall, chunk
+from limits import LIMIT_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-LIMIT_SECONDS = 10.0  # a wrong path takes 30
 
 
 def stalled_after(server: LocalServer, *steps: str) -> Answer:
@@ -414,34 +412,39 @@ class TestFailing:
         self, limit: str, answer: Answer, text: str, server: LocalServer, agent: Agent
     ) -> None:
         """StreamTimeout says which limit it was; the server is told to stop."""
+        agent.run("warm")
         server.add(answer)
-        limits: dict[str, Any] = {limit: 0.25}
+        limits: dict[str, Any] = {limit: 1.0}
         stream = agent.run_stream("go", **limits)
-        with pytest.raises(StreamTimeout, match=f"{limit}=0.25 seconds") as caught:
+        assert server.wait_for_request(2).stalled.wait(LIMIT_SECONDS)
+        with pytest.raises(StreamTimeout, match=f"{limit}=1 seconds") as caught:
             list(stream)
-        assert (caught.value.limit, caught.value.seconds, caught.value.text) == (limit, 0.25, text)
+        assert (caught.value.limit, caught.value.seconds, caught.value.text) == (limit, 1.0, text)
         assert isinstance(caught.value, TimeoutError)
         assert stream.state is StreamState.FAILED
-        assert server.wait_for_request().left.wait(LIMIT_SECONDS)
+        assert server.wait_for_request(2).left.wait(LIMIT_SECONDS)
 
     def test_a_failed_stream_keeps_its_first_failure(self, server: LocalServer) -> None:
         """The connection that is cut because of a time limit does not become the reason afterwards."""
-        server.add(Answer(before_headers=[Stall()]))
         with Agent("t", model="m", base_url=server.base_url, api_key="k", max_retries=0) as agent:
-            stream = agent.run_stream("go", timeout=0.1)
+            agent.run("warm")
+            server.add(Answer(before_headers=[Stall()]))
+            stream = agent.run_stream("go", timeout=1.0)
+            request = server.wait_for_request(2)
+            assert request.stalled.wait(LIMIT_SECONDS)
             with pytest.raises(StreamTimeout):
                 stream.next()
-            assert server.wait_for_request().left.wait(LIMIT_SECONDS)
+            assert request.left.wait(LIMIT_SECONDS)
             assert agent.run("sentinel").complete  # by now the opening thread knows of the cut, too
             with pytest.raises(StreamTimeout):
                 stream.next()
 
     def test_keep_alive_comments_do_not_count_as_content(self, server: LocalServer, agent: Agent) -> None:
         """A server that says nothing but ": keep-alive" is stalled."""
-        comments = [step for _ in range(600) for step in (b": keep-alive\n\n", 0.05)]
+        comments = [step for _ in range(1200) for step in (b": keep-alive\n\n", 0.05)]
         server.add(Answer("a", *comments))
         with pytest.raises(StreamTimeout, match="stall_timeout") as caught:
-            agent.run("go", stall_timeout=0.5)
+            agent.run("go", first_chunk_timeout=LIMIT_SECONDS, stall_timeout=0.5)
         assert caught.value.text == "a"
 
     @pytest.mark.parametrize(
@@ -479,10 +482,10 @@ class TestFailing:
             """What a caller has in hand meanwhile."""
 
         def call(work: Work) -> None:
-            agent = Agent("t", model="m", base_url=server.base_url, api_key="k", max_retries=0, stall_timeout=0.1)
+            agent = Agent("t", model="m", base_url=server.base_url, api_key="k", max_retries=0, **limits)
             for run in (agent.run, lambda prompt: read(agent.run_stream(prompt))):
                 server.add("warm", answer)
-                assert agent.run("warm", stall_timeout=LIMIT_SECONDS).complete
+                assert agent.run("warm", first_chunk_timeout=LIMIT_SECONDS, stall_timeout=LIMIT_SECONDS).complete
                 try:
                     run("go")
                 except (StreamError, openai.OpenAIError) as error:
@@ -495,6 +498,10 @@ class TestFailing:
                     failed.append(repr(error))
             assert work is gone()
 
+        stalled = any(isinstance(step, Stall) for step in answer.steps)
+        limits: dict[str, Any] = {"first_chunk_timeout": LIMIT_SECONDS} if stalled else {}
+        if stalled or answer.before_headers == (Stall(),):
+            limits["stall_timeout"] = 0.1
         work, failed = Work(), list[str]()
         server.default = answer
         gone = weakref.ref(work)
@@ -505,24 +512,24 @@ class TestFailing:
             assert gone() is None
             assert len(failed) == 4
             assert len(set(failed)) == 1
-            deadline = time.monotonic() + LIMIT_SECONDS
-            while server.open_connections:
-                assert time.monotonic() < deadline
-                threading.Event().wait(0.002)
+            wait_until(lambda: not server.open_connections)
         finally:
             gc.enable()
 
     def test_a_refusal_is_content(self, server: LocalServer, agent: Agent) -> None:
         """A model that declines says something, too."""
-        server.add(Answer(*[part for _ in range(6) for part in (chunk(refusal="no "), 0.5)], chunk("a")))
-        assert agent.run("go", stall_timeout=2.0).refusal == "no " * 6
+        server.add(Answer(chunk(refusal="no "), Stall()))
+        with pytest.raises(StreamTimeout, match="stall_timeout") as caught:
+            agent.run("go", first_chunk_timeout=LIMIT_SECONDS, stall_timeout=0.1)
+        assert caught.value.reply.refusal == "no "
 
     def test_a_slow_consumer_loses_nothing(self, server: LocalServer, agent: Agent) -> None:
         """What has arrived is read, although its time limit has passed meanwhile."""
+        agent.run("warm")
         server.add("a b")
-        stream = agent.run_stream("go", first_chunk_timeout=0.05, stall_timeout=0.05)
-        assert server.wait_for_request().answered.wait(LIMIT_SECONDS)
-        threading.Event().wait(0.2)  # the consumer is busy with something else: this is what is tested
+        stream = agent.run_stream("go", first_chunk_timeout=1.0, stall_timeout=1.0)
+        assert server.wait_for_request(2).answered.wait(LIMIT_SECONDS)
+        threading.Event().wait(1.2)  # the consumer is busy with something else: this is what is tested
         assert stream.reply().text == "a b"
 
     @pytest.mark.parametrize(

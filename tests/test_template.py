@@ -13,11 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blades import Message, Prompt, PromptError, PromptTemplate
+from limits import LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-WAIT_SECONDS = 60.0
 
 
 def problems(template: PromptTemplate, params: Any = None, /, **more: Any) -> list[str]:
@@ -343,7 +342,7 @@ def test_one_template_serves_many_threads() -> None:
     start = threading.Barrier(16)
 
     def work(number: int) -> None:
-        start.wait(WAIT_SECONDS)
+        start.wait(LIMIT_SECONDS)
         for _ in range(100):
             results[number].add(template.build(n=number, l=[number] * 20))
 
@@ -351,7 +350,7 @@ def test_one_template_serves_many_threads() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(WAIT_SECONDS)
+        thread.join(LIMIT_SECONDS)
         assert not thread.is_alive()
     assert results == {n: {Prompt(f"{n}\n  {f'{n}' * 20}")} for n in range(16)}
 

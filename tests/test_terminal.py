@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from blades import Agent, StreamInterrupted, StreamState
 from blades._output.terminal import SEQUENCE_LIMIT, STRING_LIMIT, TerminalFilter
 from blades.testing import Answer, Cut, LocalServer, Stall, chunk
+from limits import LIMIT_SECONDS, START_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-LIMIT_SECONDS = 60.0  # most of it is importing the official client
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 ESC, BEL, ST = "\x1b", "\x07", "\x1b\\"
 
@@ -482,7 +482,7 @@ class TestRealTerminal:
         )
         with start(server, program, "reasoning") as process:
             assert shown_until(person, None).decode() == "\x1b[2mHm.\x1b[22m\r\n\r\na\tb\r\ncdefgh 中文\r\n"
-            process.communicate(timeout=LIMIT_SECONDS)
+            process.communicate(timeout=START_SECONDS)
         assert process.returncode == 0
 
     def test_ctrl_c_keeps_the_partial_and_the_script_goes_on(
@@ -495,7 +495,7 @@ class TestRealTerminal:
             assert shown_until(person, b"half an answer") == b"half an answer"
             process.send_signal(signal.SIGINT)
             assert shown_until(person, None) == b"\r\n"
-            _, errors = process.communicate(timeout=LIMIT_SECONDS)
+            _, errors = process.communicate(timeout=START_SECONDS)
         assert errors == "['half an answer' False]\n"
         assert process.returncode == 0
         assert server.requests[0].left.wait(LIMIT_SECONDS)

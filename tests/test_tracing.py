@@ -17,13 +17,13 @@ import pytest
 
 from blades import Agent, Message, Reply, StreamError, StreamState, ToolCall, Usage
 from blades.testing import Answer, Cut, LocalServer, Stall, chunk
-from conftest import LIMIT_SECONDS
 
 pytest.importorskip("opentelemetry.sdk.trace")
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
 from blades._output import tracing
+from limits import LIMIT_SECONDS, START_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -425,5 +425,5 @@ assert Agent("a", model="m", base_url=sys.argv[1], api_key="any").run("Hello").c
 print(sorted(name for name in sys.modules if "opentelemetry" in name or name == "blades._output.tracing"))
 """
     command = [sys.executable, "-c", program, server.base_url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")
