@@ -12,12 +12,13 @@ from blades._prompts.outgoing import complete
 from blades._values import StreamState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from types import EllipsisType
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Unpack
 
+    from blades._options import RunOptions
+    from blades._prompts.messages import PromptLike
     from blades._stream import Stream
     from blades._transport.cancel import Scope
-    from blades._transport.events import Event
     from blades._values import Reply
     from blades._wire.decoder import CompletionDecoder
 
@@ -25,16 +26,8 @@ if TYPE_CHECKING:
 class _Sender(Protocol):
     """What a chat needs of an agent."""
 
-    def run_stream(
-        self,
-        prompt: Prompt,
-        *,
-        cancel: Event | None,
-        timeout: float | EllipsisType | None,
-        first_chunk_timeout: float | EllipsisType | None,
-        stall_timeout: float | EllipsisType | None,
-        **options: Any,
-    ) -> Stream: ...
+    @property
+    def run_stream(self) -> Callable[..., Stream]: ...
 
 
 class _Turn(Protocol):
@@ -104,27 +97,14 @@ class Chat:
             self._commit_turn()
             return self._messages
 
-    def run_stream(
-        self,
-        prompt: Prompt | str | Sequence[Message | Mapping[str, Any]],
-        *,
-        cancel: Event | None = None,
-        timeout: float | EllipsisType | None = ...,
-        first_chunk_timeout: float | EllipsisType | None = ...,
-        stall_timeout: float | EllipsisType | None = ...,
-        **options: Any,
-    ) -> Stream:
+    def run_stream(self, prompt: PromptLike, **options: Unpack[RunOptions]) -> Stream:
         """Take the next turn: send the conversation with `prompt` at its end, and return the stream of the answer.
 
         Tool calls that `prompt` does not answer are answered for it, with a sentence that says so.
 
         Args:
             prompt: The user's text; or messages, such as the results of the tools that the last answer called.
-            cancel: As in `Agent.run_stream`, and so are the arguments below.
-            timeout: See `cancel`.
-            first_chunk_timeout: See `cancel`.
-            stall_timeout: See `cancel`.
-            options: See `cancel`.
+            options: The keyword arguments of `Agent.run_stream`.
 
         Raises:
             RuntimeError: The answer of the previous turn is still being streamed.
@@ -138,42 +118,19 @@ class Chat:
                     "cancel() it, before the next turn. For two conversations at once make two chats."
                 )
             asked = Prompt(prompt)
-            stream = self._agent.run_stream(
-                self._outgoing(asked),
-                cancel=cancel,
-                timeout=timeout,
-                first_chunk_timeout=first_chunk_timeout,
-                stall_timeout=stall_timeout,
-                **options,
-            )
+            stream = self._agent.run_stream(self._outgoing(asked), **options)
             self._turn = _turn_of(stream)
             self._asked = asked.to_saved()
             self._messages += self._asked
             return stream
 
-    def run(
-        self,
-        prompt: Prompt | str | Sequence[Message | Mapping[str, Any]],
-        *,
-        cancel: Event | None = None,
-        timeout: float | EllipsisType | None = ...,
-        first_chunk_timeout: float | EllipsisType | None = ...,
-        stall_timeout: float | EllipsisType | None = ...,
-        **options: Any,
-    ) -> Reply:
+    def run(self, prompt: PromptLike, **options: Unpack[RunOptions]) -> Reply:
         """Take the next turn and wait for the whole answer: ``run_stream(...).reply()``, with the same arguments.
 
         Raises:
             Exception: As `run_stream` and `Stream.next`. The conversation is then as it was.
         """
-        with self.run_stream(
-            prompt,
-            cancel=cancel,
-            timeout=timeout,
-            first_chunk_timeout=first_chunk_timeout,
-            stall_timeout=stall_timeout,
-            **options,
-        ) as stream:
+        with self.run_stream(prompt, **options) as stream:
             return stream.reply()
 
     def __repr__(self) -> str:

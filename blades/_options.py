@@ -15,10 +15,18 @@ from blades._preview import short_repr, type_name
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Set as AbstractSet
+    from types import EllipsisType
 
 LONGEST_SECONDS: Final = 10**9  # thirty years; sockets take no more than three hundred
 _MAX_DEPTH: Final = 100
-_Event = TypeVar("_Event", bound="_HasIsSet | None")
+_Event = TypeVar("_Event", bound="HasIsSet | None")
+
+
+class HasIsSet(Protocol):
+    """An event to cancel by: `threading.Event`, `multiprocessing.Event`, or the like."""
+
+    def is_set(self) -> bool:
+        """Return whether to cancel."""
 
 
 class Options(TypedDict, total=False):
@@ -68,6 +76,19 @@ class CallOptions(Options, total=False):
     model: str
 
 
+class RunOptions(CallOptions, total=False):
+    """All keyword arguments of `Agent.run_stream`. A value of ``...`` is the agent's."""
+
+    cancel: HasIsSet | None
+    timeout: float | EllipsisType | None
+    first_chunk_timeout: float | EllipsisType | None
+    stall_timeout: float | EllipsisType | None
+    tools: Sequence[Any]
+    max_rounds: int
+    approve: Callable[[Any], bool | str] | None
+    response_format: Any
+
+
 # Those that are arguments of Agent, run and run_stream pass here, too: a caller of `options` may have taken them out.
 _KNOWN_OPTIONS: Final = frozenset({*CallOptions.__annotations__, *Options.__annotations__, "tools", "response_format"})
 _NOT_OPTIONS: Final = {
@@ -108,10 +129,6 @@ class Timeouts(NamedTuple):
     timeout: float | None
     first_chunk_timeout: float | None
     stall_timeout: float | None
-
-
-class _HasIsSet(Protocol):
-    def is_set(self) -> bool: ...
 
 
 def text(name: str, value: object, *, secret: bool = False) -> str:

@@ -287,7 +287,7 @@ class TestFailed:
         """They raise at once, and no turn has begun."""
         chat = agent.chat()
         with pytest.raises(TypeError, match="did you mean 'temperature'"):
-            chat.run_stream("Hi", temprature=1)
+            chat.run_stream("Hi", temprature=1)  # type: ignore[call-arg]  # the point of the test
         with pytest.raises(ValueError, match="empty"):
             chat.run("")
         assert chat.messages == []

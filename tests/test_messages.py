@@ -143,7 +143,7 @@ def test_the_official_clients_messages_are_taken() -> None:
     official = ChatCompletionMessage.model_validate(
         {"role": "assistant", "content": None, "tool_calls": CALLS, "reasoning_content": "r"}
     )
-    (message,) = Prompt([official])  # type: ignore[list-item]  # the types list the usual ones
+    (message,) = Prompt([official])
     assert message.to_dict() == {"role": "assistant", "content": None, "tool_calls": CALLS, "reasoning_content": "r"}
 
 

@@ -11,6 +11,14 @@ from blades._preview import type_name
 from blades._prompts.outgoing import outgoing
 
 
+class HasModelDump(Protocol):
+    """A message object of the official client."""
+
+    def model_dump(self, *, exclude_none: bool) -> dict[str, Any]:
+        """Return the object's fields."""
+        ...
+
+
 class _HasMessage(Protocol):
     @property
     def message(self) -> Message: ...
@@ -78,7 +86,8 @@ class Prompt(Sequence[Message]):
         return [message.to_saved() for message in self]
 
 
-PromptLike: TypeAlias = Prompt | str | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]]
+MessageLike: TypeAlias = Message | Mapping[str, Any] | HasModelDump
+PromptLike: TypeAlias = Prompt | str | MessageLike | Sequence[MessageLike]
 
 
 def prompt_of(messages: Iterable[Message]) -> Prompt:
