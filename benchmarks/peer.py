@@ -24,8 +24,8 @@ SETTLE_SECONDS = 1.0
 
 
 def load(name: str) -> Any:
-    """Import an adapter under a name that hides no package."""
-    spec = importlib.util.spec_from_file_location(f"peer_{name}", HERE / "peers" / f"{name}.py")
+    """Import an adapter from its file."""
+    spec = importlib.util.spec_from_file_location(f"adapter_{name}", HERE / "peers" / f"adapter_{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

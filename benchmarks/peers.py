@@ -27,7 +27,7 @@ ENVIRONMENT = {**os.environ, "OPENAI_API_KEY": "any", "LITELLM_LOCAL_MODEL_COST_
 
 def packages(name: str) -> tuple[str, ...]:
     """Read what an adapter needs, without importing it."""
-    for line in (HERE / "peers" / f"{name}.py").read_text().splitlines():
+    for line in (HERE / "peers" / f"adapter_{name}.py").read_text().splitlines():
         if line.startswith("PACKAGES = "):
             found: tuple[str, ...] = eval(line.removeprefix("PACKAGES = "))
             return found
@@ -79,7 +79,7 @@ def import_time(name: str) -> float:
 
 def load_module_name(name: str) -> str:
     """Read what module users import."""
-    text = (HERE / "peers" / f"{name}.py").read_text()
+    text = (HERE / "peers" / f"adapter_{name}.py").read_text()
     return text.partition('MODULE = "')[2].partition('"')[0]
 
 
