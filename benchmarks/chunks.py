@@ -1,14 +1,14 @@
-"""What one chunk costs: in a burst and paced, in threads and alone; connections, memory, the second call over TLS."""
+"""What one chunk costs, in a burst and paced, with 1 to 100 streams; connections, memory, the second call over TLS."""
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from common import (
     Load,
-    Reader,
-    Readers,
     Row,
     at_least,
     at_most,
@@ -20,14 +20,22 @@ from common import (
     report,
     rounds,
 )
+from readers import Reader, Readers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BURST = 20_000
 RATE = 50
 WINDOW_SECONDS = 2.0
+ROUNDS = 5
+PACED_READERS = (*Readers.names, "socket")
+SOCKET_GOALS = {1: 1.35, 20: 1.2, 100: 1.2}
+"""Ours / socket, by the number of live streams."""
 
 
 def burst(load: Load, readers: Readers, shape: str) -> dict[str, float]:
-    """CPU per chunk in microseconds, as fast as it goes."""
+    """Return the CPU per chunk in microseconds, as fast as the reader reads."""
     url = load.url(f"{shape}-{BURST}")
 
     def cost(reader: Reader) -> float:
@@ -41,7 +49,7 @@ def burst(load: Load, readers: Readers, shape: str) -> dict[str, float]:
 
 
 class Crowd:
-    """Live streams, each read by a thread of its own, measured for a while after all of them have started."""
+    """Live streams, each read by a thread of its own, measured for a time after all of them have started."""
 
     def __init__(self, reader: Reader, url: str, count: int) -> None:
         self.latencies: list[list[float]] = [[] for _ in range(count)]  # seconds, of each stream's chunks
@@ -65,14 +73,14 @@ class Crowd:
             self._failures.append(error)
 
     def measure(self, seconds: float) -> tuple[float, list[float]]:
-        """Wait until all run; give the CPU seconds and the latencies of a while; then stop all."""
+        """Wait until all streams run; return the CPU seconds and the latencies of so long; then stop all."""
         deadline = time.monotonic() + 30
         while not all(len(each) > 2 for each in self.latencies):
             if self._failures:
                 raise self._failures[0]
             assert time.monotonic() < deadline, "the streams did not start within 30 s"
             time.sleep(0.05)
-        time.sleep(0.3)  # what opening them has held up
+        time.sleep(0.3)  # chunks that were delayed by opening the streams
         starts, cpu = [len(each) for each in self.latencies], time.process_time()
         time.sleep(seconds)
         cpu = time.process_time() - cpu
@@ -86,9 +94,9 @@ class Crowd:
 
 
 def paced(load: Load, readers: Readers, streams: int) -> dict[str, tuple[float, float, float]]:
-    """CPU per chunk (microseconds), added latency p50 and p99 (milliseconds)."""
-    results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in readers.names}
-    for _ in range(3):
+    """Return the CPU per chunk (microseconds) and the added latency, p50 and p99 (milliseconds)."""
+    results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in PACED_READERS}
+    for _ in range(ROUNDS):
         for name, found in results.items():
             cpu, latencies = Crowd(readers.reader(name), load.url(f"paced-1000000-{RATE}"), streams).measure(
                 WINDOW_SECONDS
@@ -96,20 +104,20 @@ def paced(load: Load, readers: Readers, streams: int) -> dict[str, tuple[float, 
             p50, p99 = (percentile(latencies, percent) * 1e3 for percent in (50, 99))
             found.append((cpu / len(latencies) * 1e6, p50, p99))
     return {
-        name: tuple(sorted(column)[1] for column in zip(*found, strict=True))  # type: ignore[misc] - three columns
+        name: tuple(map(statistics.median, zip(*found, strict=True)))  # type: ignore[misc] - three columns
         for name, found in results.items()
     }
 
 
 def connections(load: Load, readers: Readers, name: str, *, tls: bool = False) -> int:
-    """Connections for ten streams in sequence."""
+    """Count the connections for ten streams in sequence."""
     url = load.url("burst-20", tls=tls)
     reader = readers.reader(name)
     return load.connections(lambda: [drain(reader(url)) for _ in range(10)])
 
 
 def memory(name: str, url: str, small_url: str) -> float:
-    """Peak memory in MiB that a long answer takes on top of a short one; runs in a process of its own."""
+    """Return the peak memory in MiB that a long answer takes beyond a short one; call it in a fresh process."""
     reader = Readers().reader(name)
     drain(reader(small_url))
     before = peak_memory()
@@ -118,7 +126,7 @@ def memory(name: str, url: str, small_url: str) -> float:
 
 
 def first_chunk(reader: Reader, url: str) -> tuple[float, float]:
-    """Seconds to the first chunk of the first and of the second call."""
+    """Return the seconds to the first chunk of the first and of the second call."""
     times = []
     for _ in range(2):
         start = time.perf_counter()
@@ -131,7 +139,7 @@ def first_chunk(reader: Reader, url: str) -> tuple[float, float]:
 
 
 def second_over_tls(load: Load) -> dict[str, float]:
-    """Milliseconds to the first chunk of the second call over TLS, each time with a new client."""
+    """Return the milliseconds to the first chunk of the second call over TLS, each time with a new client."""
 
     def second(name: str) -> float:
         return first_chunk(Readers(load.authority).reader(name), load.url("burst-20", tls=True))[1] * 1e3
@@ -139,49 +147,60 @@ def second_over_tls(load: Load) -> dict[str, float]:
     return rounds(7, **{name: lambda name=name: second(name) for name in Readers.names})
 
 
+def burst_rows(load: Load, readers: Readers) -> Iterator[Row]:
+    """Compare the CPU per chunk in bursts."""
+    for shape, words in (("burst", "burst"), ("each", "burst, each event an HTTP chunk")):
+        cost = burst(load, readers, shape)
+        goal = at_least(cost["openai"] / cost["ours"], 8)
+        yield Row(what=f"chunk in a {words}, openai.Stream / ours", **cost, unit="us of CPU", **goal)
+        goal = at_most(cost["ours"] / cost["floor"], 1.25)
+        yield Row(what=f"chunk in a {words}, ours / floor", **cost, unit="us of CPU", **goal)
+
+
+def paced_rows(load: Load, readers: Readers) -> Iterator[Row]:
+    """Compare the CPU per chunk and the latency of paced streams."""
+    for streams, limit in SOCKET_GOALS.items():
+        cpu, p50, p99 = (
+            dict(zip(PACED_READERS, values, strict=True))
+            for values in zip(*paced(load, readers, streams).values(), strict=True)
+        )
+        what, unit = f"chunk, paced, {streams} live", "us of CPU"
+        goal = at_least(cpu["openai"] / cpu["ours"], 2.5)
+        yield Row(what=f"{what}, openai.Stream / ours", **cpu, unit=unit, **goal)
+        goal = at_most(cpu["ours"] / cpu["socket"], limit)
+        yield Row(what=f"{what}, ours / socket", **cpu, unit=unit, **goal)
+        for percent, latency in (("p50", p50), ("p99", p99)):
+            ratio = latency["openai"] / latency["ours"]
+            yield Row(what=f"added latency {percent}, {streams} live", **latency, unit="ms", ratio=ratio)
+
+
+def connection_rows(load: Load) -> Iterator[Row]:
+    """Count connections."""
+    for tls in (False, True):
+        authority = load.authority if tls else None
+        counts = {name: connections(load, Readers(authority), name, tls=tls) for name in Readers.names}
+        what = "connections for ten streams" + (" over TLS" if tls else "")
+        yield Row(what=what, **counts, goal="1", met=counts["ours"] == 1)
+
+
+def memory_row(load: Load) -> Row:
+    """Compare the memory that a long answer takes; `openai.Stream` reads a shorter one, as it takes a minute."""
+    counts = {"ours": 1_000_000, "openai": 200_000, "floor": 1_000_000}
+    small = load.url("burst-1000")
+    peaks = {
+        name: in_child("chunks", "memory", name, load.url(f"burst-{count}"), small) for name, count in counts.items()
+    }
+    what = "memory for 1,000,000 chunks of 7.5 MiB of text in all; openai.Stream: 200,000"
+    return Row(what=what, **peaks, unit="MiB", goal="the text")
+
+
 def main() -> None:
-    rows = []
     with Load() as load:
         readers = Readers()
-        for shape, words in (("burst", "burst"), ("each", "burst, each event an HTTP chunk")):
-            cost = burst(load, readers, shape)
-            what = {"ours": cost["ours"], "openai": cost["openai"], "floor": cost["floor"], "unit": "us of CPU"}
-            goal = at_least(cost["openai"] / cost["ours"], 8)
-            rows.append(Row(what=f"chunk in a {words}, openai.Stream / ours", **what, **goal))
-            rows.append(
-                Row(what=f"chunk in a {words}, ours / floor", **what, **at_most(cost["ours"] / cost["floor"], 1.25))
-            )
-        for streams in (1, 20, 100):
-            found = paced(load, readers, streams)
-            for place, (words, unit) in enumerate(
-                (("chunk, paced", "us of CPU"), ("added latency p50", "ms"), ("added latency p99", "ms"))
-            ):
-                ours, openai, floor = (found[name][place] for name in readers.names)
-                goal = at_least(openai / ours, 2.5) if place == 0 else {"ratio": openai / ours}
-                what = f"{words}, {streams} live"
-                rows.append(Row(what=what, ours=ours, openai=openai, floor=floor, unit=unit, **goal))
-        for tls in (False, True):
-            counts = [
-                connections(load, Readers(load.authority if tls else None), name, tls=tls) for name in readers.names
-            ]
-            what = "connections for ten streams" + (" over TLS" if tls else "")
-            rows.append(Row(what=what, ours=counts[0], openai=counts[1], floor=counts[2], goal="1", met=counts[0] == 1))
-        counts = {"ours": 1_000_000, "openai": 200_000, "floor": 1_000_000}
-        peaks = [
-            in_child("chunks", "memory", name, load.url(f"burst-{count}"), load.url("burst-1000"))
-            for name, count in counts.items()
-        ]
-        what = "memory for 1,000,000 chunks of 7.5 MiB of text in all; openai.Stream: 200,000"
-        rows.append(Row(what=what, ours=peaks[0], openai=peaks[1], floor=peaks[2], unit="MiB", goal="the text"))
+        rows = [*burst_rows(load, readers), *paced_rows(load, readers), *connection_rows(load), memory_row(load)]
         times = second_over_tls(load)
-        rows.append(
-            Row(
-                what="first chunk of the second call over TLS",
-                **times,
-                unit="ms",
-                ratio=times["openai"] / times["ours"],
-            )
-        )
+        ratio = times["openai"] / times["ours"]
+        rows.append(Row(what="first chunk of the second call over TLS", **times, unit="ms", ratio=ratio))
     report(rows)
 
 

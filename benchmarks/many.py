@@ -1,4 +1,4 @@
-"""What an open stream takes: threads, memory, descriptors; and 1,000 of them within the usual limit of 1,024."""
+"""What an open stream takes: threads, memory, descriptors; and 1,000 streams within the usual limit of 1,024."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from common import Load, Readers, Row, in_child, report
+from common import Load, Row, in_child, report
+from readers import Readers
 
 LIMIT = 1024
 STREAMS = 1000
@@ -21,7 +22,7 @@ def resident() -> int:
 
 
 def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir())) - 1  # without the one that lists them
+    return len(list(Path("/proc/self/fd").iterdir())) - 1  # without the descriptor that lists them
 
 
 def open_many(name: str, url: str) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def open_many(name: str, url: str) -> dict[str, Any]:
     after = threading.active_count(), resident(), descriptors()
     threads, memory, used = ((end - start) / len(streams) for start, end in zip(before, after, strict=True))
     streams.append(warm)
-    chunks = sum(1 for stream in streams if next(stream))  # they still live
+    chunks = sum(1 for stream in streams if next(stream))  # all are still open
     found = {"open": chunks, "threads": threads, "memory": memory / 1024, "descriptors": used, "failure": failure}
     found["others"] = before[2] - 1
     return found
@@ -55,7 +56,7 @@ def ask(readers: Readers, name: str, url: str) -> Any:
     """Start a stream: an iterator."""
     if name == "ours":
         return readers.agent(url).run_stream("Hello")
-    return readers._ask(readers.client(name, url).chat.completions)
+    return readers.request(readers.client(name, url).chat.completions)
 
 
 def main() -> None:

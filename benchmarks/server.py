@@ -1,7 +1,7 @@
 """A load server for the benchmarks: one thread, one process, thousands of paced streams. Run it through `common.Load`.
 
-`blades.testing.LocalServer` serves each connection in a thread of its own, for 60 us of CPU per event: it would be what
-is measured here. This one knows a few answers, chosen by the first part of the URL, so that every client can ask for
+`blades.testing.LocalServer` serves each connection in a thread of its own, at 60 us of CPU per event: benchmarks would
+measure that server. This one knows a few answers, chosen by the first part of the URL, so that every client can request
 them by its base URL (``http://127.0.0.1:PORT/paced-500-50/v1``):
 
 =================== ====================================================================================================
@@ -9,11 +9,13 @@ them by its base URL (``http://127.0.0.1:PORT/paced-500-50/v1``):
 ``each-N``          N events as fast as they are read, each an HTTP chunk of its own
 ``paced-N-RATE``    N events, RATE a second, each in a packet of its own; its text is the time it was sent, in
                     microseconds on the clock of `time.monotonic`, which processes share
+``calls-N``         N tool calls in one answer, each in five events, in HTTP chunks of 64 KiB
+``large-N``         one event with N characters of text, in HTTP chunks of 64 KiB
 ``stall-N``         N events, then silence
 ``silent``          the request is read, nothing is answered
-``busy``            status 429, to be tried again in 30 seconds
-``cut-N``           N events, then a proper end of the body: no finish reason, no ``[DONE]``
-``/stats``          what happened so far: connections, requests, and when clients left before the end of their answers
+``busy``            status 429 with ``Retry-After: 30``
+``cut-N``           N events, then the regular end of the body: no finish reason, no ``[DONE]``
+``/stats``          counts so far: connections, requests, and when clients left before the end of their answers
 =================== ====================================================================================================
 """
 
@@ -28,60 +30,14 @@ import ssl
 import sys
 import tempfile
 import time
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from blades.testing._certificate import make_certificate
-
-FIELDS = (
-    '"id":"chatcmpl-BxyzABCDEFGH1234567890","object":"chat.completion.chunk","created":1763836800,'
-    '"model":"gpt-4o-mini-2024-07-18","service_tier":"default","system_fingerprint":"fp_1234567890"'
-)
-HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nX-Request-Id: req_1\r\n\r\n"
-)
-BUSY = (
-    b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 30\r\nContent-Length: 38\r\n\r\n"
-    b'{"error":{"message":"Too many calls"}}'
-)
-PIECE = 65536
-LAST = b"0\r\n\r\n"
-
-
-def event(delta: str, finish_reason: str = "null") -> bytes:
-    choice = f'{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish_reason}}}'
-    return f'data: {{{FIELDS},"choices":[{choice}],"usage":null}}\n\n'.encode()
-
-
-def http_chunk(data: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-FIRST = event('{"role":"assistant","content":"","refusal":null}')
-USAGE = '{"prompt_tokens":9,"completion_tokens":500,"total_tokens":509}'
-END = event("{}", '"stop"') + f'data: {{{FIELDS},"choices":[],"usage":{USAGE}}}\n\ndata: [DONE]\n\n'.encode()
-_BEFORE, _AFTER = event('{"content":"@"}').split(b"@")
-_SIZE = b"%x\r\n" % (len(_BEFORE) + 17 + len(_AFTER))
-
-
-def stamped() -> bytes:
-    """Make the HTTP chunk of one event that says when it was sent."""
-    return b"%b%b%016d %b\r\n" % (_SIZE, _BEFORE, time.monotonic_ns() // 1000, _AFTER)
-
-
-@cache
-def words(count: int, *, each: bool) -> bytes:
-    """Make the HTTP chunks of so many events."""
-    events = [event(f'{{"content":" word{number % 1000}"}}') for number in range(count)]
-    if each:
-        return b"".join(map(http_chunk, events))
-    data = b"".join(events)
-    return b"".join(http_chunk(data[start : start + PIECE]) for start in range(0, len(data), PIECE))
+import trustme
+from payloads import BUSY, END, FIRST, HEAD, LAST, PIECE, http_chunk, large_event, stamped, tool_calls, words
 
 
 class Paced:
-    """A running paced answer: its place in the queue of what is due next."""
+    """A paced answer in progress, ordered by when its next event is due."""
 
     def __init__(self, connection: Connection, count: int, rate: float) -> None:
         self.connection, self.left, self.period = connection, count, 1 / rate
@@ -98,13 +54,13 @@ class Connection:
         self.server, self.sock, self.handshaking = server, sock, tls
         self.received = b""
         self.sending: list[memoryview] = []  # last in, first out: the head is the last one
-        self.repeat = 0  # how often the same block is still to be sent, and what comes after it
+        self.repeat = 0  # how often `block` is still to be sent, before `rest`
         self.block = self.rest = b""
         self.answering = False
         self.open = True
 
     def ready(self, mask: int) -> None:
-        """Do what the loop saw is possible."""
+        """Receive and send what the socket is ready for."""
         try:
             if self.handshaking:
                 self.sock.do_handshake()
@@ -121,7 +77,7 @@ class Connection:
             self.close()
 
     def read(self) -> None:
-        """Take what came, and answer whole requests."""
+        """Receive, and answer whole requests."""
         while True:
             try:
                 data = self.sock.recv(65536)
@@ -135,7 +91,7 @@ class Connection:
                 pass
 
     def request(self) -> bool:
-        """Take one request, if it is whole."""
+        """Take one request, if it is whole; return whether it was."""
         head, found, body = self.received.partition(b"\r\n\r\n")
         if not found:
             return False
@@ -151,7 +107,7 @@ class Connection:
         return True
 
     def answer(self, name: str) -> None:
-        """Begin an answer; see the table above."""
+        """Start an answer; see the table above."""
         server = self.server
         shape, *numbers = name.split("-")
         if shape == "stats":
@@ -176,6 +132,10 @@ class Connection:
             self.block, self.repeat = words(size, each=shape == "each"), count // size
             self.rest = http_chunk(END) + LAST
             self.write(first)
+        elif shape in ("calls", "large"):
+            self.answering = False
+            self.write(first + (tool_calls if shape == "calls" else large_event)(count))
+            self.write(http_chunk(END) + LAST)
         else:
             self.write(first + words(count, each=True))
             if shape == "cut":
@@ -211,7 +171,7 @@ class Connection:
             self.watch(out=True)
 
     def send(self) -> None:
-        """Go on with what waits to be sent."""
+        """Continue with what waits to be sent."""
         try:
             while self.sending or self.repeat:
                 if not self.sending:
@@ -229,13 +189,13 @@ class Connection:
         self.watch(out=False)
 
     def watch(self, *, out: bool) -> None:
-        """Say what to be woken for."""
+        """Set the events to wait for."""
         if self.open:
             mask = select.EPOLLIN | select.EPOLLRDHUP | (select.EPOLLOUT if out else 0)
             self.server.epoll.modify(self.sock.fileno(), mask)
 
     def close(self) -> None:
-        """Close, and note it if the client left too early."""
+        """Close, and record it if the client left too early."""
         if self.open:
             self.open = False
             if self.answering:
@@ -253,20 +213,18 @@ class Server:
         self.due: list[Paced] = []
         self.accepted = self.requests = 0
         self.left: list[float] = []
-        self.late: list[float] = []  # how late events were sent, in seconds, since the last look
-        authority, key = make_certificate()
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder, "key.pem").write_text(key)
-            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self.context.load_cert_chain(Path(folder, "key.pem"))
-        self.authority = authority
+        self.late: list[float] = []  # how late events were sent, in seconds, since the last call of stats()
+        authority = trustme.CA()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(self.context)
+        self.authority = authority.cert_pem.bytes().decode()
         self.plain, self.tls = (socket.create_server(("127.0.0.1", 0), backlog=4096) for _ in range(2))
         for listener in self.plain, self.tls:
             listener.setblocking(False)
             self.epoll.register(listener.fileno(), select.EPOLLIN)
 
     def stats(self) -> dict[str, Any]:
-        """Tell what happened; how late events were sent, since the last time."""
+        """Return the counts; `late_p99_ms` is since the last call."""
         late, self.late = sorted(self.late), []
         return {
             "connections": self.accepted,
@@ -277,7 +235,7 @@ class Server:
         }
 
     def accept(self, listener: socket.socket) -> None:
-        """Accept all who wait."""
+        """Accept all pending connections."""
         while True:
             try:
                 sock: socket.socket = listener.accept()[0]
