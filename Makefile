@@ -48,7 +48,7 @@ bench: .venv/bench
 	touch $@
 
 .venv/bench: pyproject.toml .venv/demo
-	.venv/bin/python -m pip install --quiet --upgrade pystache jinja2
+	.venv/bin/python -m pip install --quiet --upgrade --editable . --group bench
 	touch $@
 
 .venv-oldest/test: pyproject.toml
