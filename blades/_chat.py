@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, final
 
 from blades import _options
 from blades._message import Message
+from blades._preview import short_repr
 from blades._prompts.messages import Prompt, prompt_of
 from blades._prompts.outgoing import complete
 from blades._values import StreamState
@@ -108,6 +109,7 @@ class Chat:
 
         Raises:
             RuntimeError: The answer of the previous turn is still being streamed.
+            ValueError: A tool's result that belongs to no call of the last answer.
             Exception: As `Agent.run_stream`. The conversation is then as it was.
         """
         with self._lock:
@@ -154,4 +156,12 @@ class Chat:
 
     def _outgoing(self, asked: Prompt) -> Prompt:
         """Return the conversation to be sent: one that the API accepts, whatever the turns before were like."""
-        return prompt_of(complete(Prompt(self._messages) + asked))
+        messages = prompt_of(complete(Prompt(self._messages) + asked))
+        for message in asked:
+            if message.role == "tool" and not any(message is kept for kept in messages):
+                raise ValueError(
+                    "expected results of the last answer's tool calls, got one for "
+                    f"{short_repr(message.extra.get('tool_call_id'))}: give each call one result, with the id of the "
+                    "call as tool_call_id, in the turn after it"
+                )
+        return messages

@@ -205,6 +205,28 @@ class TestAccepted:
         results = [message["content"] for message in sent(server, 2)[2:]]
         assert results == ["0", "No result: this call was not answered.", "2"]
 
+    @pytest.mark.parametrize("ids", [["c9"], ["c1", "c1"], [None]], ids=["of no call", "twice", "without an id"])
+    def test_a_result_of_no_call_is_refused(
+        self, agent: Agent, server: LocalServer, answers: list[str | Answer], ids: list[str | None]
+    ) -> None:
+        """Nothing is sent, and nothing has changed."""
+        answers += [Answer(chunk(tool_calls=[CALL]), finish_reason="tool_calls"), "There."]
+        chat = agent.chat()
+        chat.run("Where?")
+        before = list(chat.messages)
+        with pytest.raises(ValueError, match="expected results of the last answer's tool calls, got one for"):
+            chat.run([Message("tool", "7", tool_call_id=id_) for id_ in ids])
+        assert chat.messages == before
+        assert chat.run([Message("tool", "7", tool_call_id="c1")]).text == "There."
+
+    def test_a_history_may_begin_with_results(
+        self, agent: Agent, server: LocalServer, answers: list[str | Answer]
+    ) -> None:
+        """Their calls were dropped with what is long past."""
+        answers.append("Yes.")
+        agent.chat(history=[Message("tool", "7", tool_call_id="c1"), assistant("Seven.")]).run("Sure?")
+        assert [message["content"] for message in sent(server, 1)] == ["Seven.", "Sure?"]
+
     def test_a_prompt_and_a_chat_send_the_same(
         self, agent: Agent, server: LocalServer, answers: list[str | Answer]
     ) -> None:

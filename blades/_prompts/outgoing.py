@@ -86,24 +86,23 @@ def complete(messages: Iterable[Message]) -> list[Message]:
     """Return a conversation that no server refuses for its tool calls or for an empty answer.
 
     Each call has a JSON object as arguments, and is answered once, in the order of the calls, directly behind the
-    message that it is in: `UNANSWERED` stands for a result that is not there. An empty answer counts as cancelled.
+    message that it is in: `UNANSWERED` stands for a missing result, and a result of no such call is left out. An empty
+    answer counts as cancelled. The messages that stay as they are stay the same objects.
     """
     completed: list[Message] = []
     waiting: list[tuple[str, list[Message]]] = []  # the calls of the last answer, each with its result or nothing
-    strays: list[Message] = []  # results of other calls: the server's refusal is clearer than a silent repair
 
     def answer_calls() -> None:
         for id_, results in waiting:
             completed.append(results[0] if results else Message("tool", UNANSWERED, tool_call_id=id_))
-        completed.extend(strays)
         waiting.clear()
-        strays.clear()
 
     for message in messages:
         if message.role == "tool":
             id_ = message.extra.get("tool_call_id")
-            open_calls = [results for call_id, results in waiting if call_id == id_ and not results]
-            (open_calls[0] if open_calls else strays).append(message)
+            open_call = next((results for call_id, results in waiting if call_id == id_ and not results), None)
+            if open_call is not None:
+                open_call.append(message)
             continue
         answer_calls()
         calls = _calls(message)
