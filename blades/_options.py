@@ -244,7 +244,7 @@ def _name_error(name: str, official_names: Callable[[], AbstractSet[str]]) -> st
     if similar:
         owner = f", an argument of {owners[similar[0]]}" if similar[0] in owners else ""
         error += f": did you mean {similar[0]!r}{owner}?"
-    return f"{error} A parameter of your provider's own goes into extra_body={{{short_repr(name)}: ...}}."
+    return error if meant else f"{error} A parameter of your provider's own goes into extra_body={{{short_repr(name)}: ...}}."
 
 
 def _json_fault(value: object, where: str, depth: int = 0) -> str | None:

@@ -60,7 +60,7 @@ class TestTurns:
         assert chat.messages == [user("Well?"), assistant("An answer.")]
 
     def test_the_instructions_of_the_agent_apply_and_are_not_kept(self, server: LocalServer) -> None:
-        """They go before each request."""
+        """The instructions go before each request."""
         with Agent("test", model="m", instructions="Rhyme.", base_url=server.base_url, api_key="any") as agent:
             chat = agent.chat(system="Be short.")
             chat.run("Hi")
@@ -68,7 +68,7 @@ class TestTurns:
         assert chat.messages[0]["content"] == "Be short."
 
     def test_options_and_limits_are_those_of_the_agent(self, server: LocalServer, agent: Agent) -> None:
-        """They pass through, and so does an event that is set already."""
+        """Options pass through, and so does an event that is already set."""
         stop = threading.Event()
         chat = agent.chat()
         chat.run("Hi", cancel=stop, timeout=9, first_chunk_timeout=None, stall_timeout=5, temperature=0.5)
@@ -94,7 +94,7 @@ class TestTurns:
 
 
 class TestCancelled:
-    """The part of an answer that came is kept, marked, and the mark is never sent."""
+    """The part of an answer that was read is kept and marked, and the mark is never sent."""
 
     def test_leaving_the_loop_keeps_the_part(self, server: LocalServer, agent: Agent) -> None:
         """The next request has the part, without the mark."""
@@ -107,7 +107,7 @@ class TestCancelled:
         assert sent(server, 2) == [user("One?"), assistant("Half an"), user("Go on.")]
 
     def test_a_stream_that_nobody_holds_counts_as_left(self, server: LocalServer, agent: Agent) -> None:
-        """The chat does not keep it alive, and what was handed out is known all the same."""
+        """The chat does not keep the stream alive, and still knows what was read."""
         server.add(Answer("Half", Stall()))
         chat = agent.chat()
         stream = chat.run_stream("One?")
@@ -118,7 +118,7 @@ class TestCancelled:
         assert server.requests[0].left.wait(LIMIT_SECONDS)
 
     def test_a_cancel_before_any_text_keeps_the_question(self, server: LocalServer, agent: Agent) -> None:
-        """It is in the list, but not sent again: servers refuse empty answers, and two questions in a row."""
+        """The question is in the list but not sent again: servers refuse empty answers, and two questions in a row."""
         server.add(Answer(Stall()), "Yes.")
         chat = agent.chat(history=[user("a"), assistant("b")])
         stream = chat.run_stream("One?")
@@ -129,7 +129,7 @@ class TestCancelled:
         assert server.requests[-1].json["messages"] == [user("a"), assistant("b"), user("Two?")]
 
     def test_a_cancelled_question_alone_is_left_out(self, server: LocalServer, agent: Agent) -> None:
-        """What the user had said before, in the history, goes out all the same."""
+        """An earlier message of the user, in the history, is still sent."""
         server.add(Answer(Stall()), "Yes.")
         chat = agent.chat(history=[user("A document.")])
         stream = chat.run_stream("One?")
@@ -196,7 +196,7 @@ class TestAccepted:
         ]
 
     def test_results_in_another_order(self, agent: Agent, server: LocalServer, answers: list[str | Answer]) -> None:
-        """They are sent in the order of the calls; the one that is not there is made up for."""
+        """Results are sent in the order of the calls, and a sentence stands for a missing one."""
         calls = [{**CALL, "index": n, "id": f"c{n}"} for n in range(3)]
         answers += [Answer(chunk(tool_calls=calls), finish_reason="tool_calls"), "There."]
         chat = agent.chat()
@@ -222,7 +222,7 @@ class TestAccepted:
     def test_a_history_may_begin_with_results(
         self, agent: Agent, server: LocalServer, answers: list[str | Answer]
     ) -> None:
-        """Their calls were dropped with what is long past."""
+        """Results whose calls were dropped from the history are left out."""
         answers.append("Yes.")
         agent.chat(history=[Message("tool", "7", tool_call_id="c1"), assistant("Seven.")]).run("Sure?")
         assert [message["content"] for message in sent(server, 1)] == ["Seven.", "Sure?"]
@@ -241,7 +241,7 @@ class TestAccepted:
         assert sent(server, 2) == sent(server, 4)
 
     def test_an_answer_without_anything(self, agent: Agent, server: LocalServer, answers: list[str | Answer]) -> None:
-        """It is kept as it was and left out of the next request, with its question."""
+        """The empty answer is kept, and left out of the next request with its question."""
         answers += [Answer(), "Yes."]
         chat = agent.chat(system="s")
         assert chat.run("One?").complete
@@ -269,7 +269,7 @@ class TestAccepted:
     def test_the_reasoning_of_a_saved_reply(
         self, agent: Agent, server: LocalServer, answers: list[str | Answer], *, tools: bool
     ) -> None:
-        """It is sent by the server's own name if the conversation has tool calls; what the caller wrote always is."""
+        """Reasoning is sent by the server's own name if there are tool calls; what the caller wrote always is."""
         answers.append("Yes.")
         history = [
             user("a"),
@@ -306,7 +306,7 @@ class TestFailed:
         assert chat.messages == [*before, user("Well?"), assistant("Fine.")]
 
     def test_wrong_arguments_change_nothing(self, agent: Agent) -> None:
-        """They raise at once, and no turn has begun."""
+        """Wrong arguments raise at once, and no turn has begun."""
         chat = agent.chat()
         with pytest.raises(TypeError, match="did you mean 'temperature'"):
             chat.run_stream("Hi", temprature=1)  # type: ignore[call-arg]  # the point of the test
@@ -317,7 +317,7 @@ class TestFailed:
 
 
 class TestOneAtATime:
-    """Two streams of one chat at a time are an error that says what to do."""
+    """A second stream of one chat is an error that says what to do."""
 
     def test_a_second_stream_is_refused_while_the_first_runs(self, server: LocalServer, agent: Agent) -> None:
         """Nothing is sent, and after a cancel the next turn goes."""
@@ -335,7 +335,7 @@ class TestOneAtATime:
     def test_of_many_threads_one_gets_the_turn(
         self, server: LocalServer, agent: Agent, in_thread: Callable[[Callable[[], object]], threading.Thread]
     ) -> None:
-        """Looking and starting are one step."""
+        """One of eight threads starts a turn, the others are refused."""
         server.default = Answer("x", Stall())
         chat = agent.chat()
         barrier = threading.Barrier(8)
@@ -358,7 +358,7 @@ class TestHistory:
     """The list can be saved, given back, and changed between two turns."""
 
     def test_it_goes_through_json_and_comes_back(self, server: LocalServer, agent: Agent) -> None:
-        """Marks survive, and the system text of the new chat takes the place of the saved one."""
+        """Marks survive, and the system text of the new chat replaces the saved one."""
         server.add(Answer("Half", Stall()))
         chat = agent.chat(system="Old.")
         for _ in chat.run_stream("One?"):
@@ -371,7 +371,7 @@ class TestHistory:
         assert sent(server, 2)[2] == assistant("Half")
 
     def test_it_may_be_a_prompt(self, agent: Agent) -> None:
-        """Whatever a Prompt is made of, but a text."""
+        """A history is everything that makes a Prompt, except a str."""
         assert agent.chat(system="s", history=Prompt("a")).messages == [{"role": "system", "content": "s"}, user("a")]
         with pytest.raises(TypeError, match=r"use json\.loads"):
             agent.chat(history="[]")  # type: ignore[arg-type] # the point of the test
@@ -386,12 +386,12 @@ class TestHistory:
         ],
     )
     def test_wrong_arguments_are_refused(self, agent: Agent, arguments: dict[str, Any], error: type[Exception]) -> None:
-        """At once, not when the first turn is sent."""
+        """Wrong arguments raise before the first turn is sent."""
         with pytest.raises(error):
             agent.chat(**arguments)
 
     def test_it_may_be_changed_between_two_turns(self, server: LocalServer, agent: Agent) -> None:
-        """To forget what is long past."""
+        """Old messages can be dropped."""
         chat = agent.chat()
         chat.run("One?")
         del chat.messages[:]

@@ -61,7 +61,7 @@ CALLS: list[dict[str, Any]] = [{"id": "1", "type": "function", "function": {"nam
     ],
 )
 def test_a_message_goes_out_as_it_came(message: Message, expected: dict[str, Any]) -> None:
-    """As a plain dict, from which the same message is made again."""
+    """The message becomes a plain dict, of which an equal message is made."""
     assert message.to_dict() == expected
     assert json.loads(json.dumps(message.to_dict())) == expected
     assert Prompt([message.to_dict()])[0] == message
@@ -148,7 +148,7 @@ def test_the_official_clients_messages_are_taken() -> None:
 
 
 def test_a_message_cannot_be_changed() -> None:
-    """Not by its attributes, not by what it was made of, not by what it hands out."""
+    """Changes of its arguments, or of what it returns, leave a message as it was."""
     parts = copy.deepcopy(PARTS)
     calls = copy.deepcopy(CALLS)
     message = Message("assistant", parts, tool_calls=calls)
@@ -165,7 +165,7 @@ def test_a_message_cannot_be_changed() -> None:
 
 
 def test_messages_are_values() -> None:
-    """Equal by role, content and the rest; hashed alike; pickled and copied whole."""
+    """Messages are equal by role, content and the rest, are hashed alike, and are pickled and copied whole."""
     message = Message("assistant", PARTS, tool_calls=CALLS)
     assert pickle.loads(pickle.dumps(message)) == message
     assert copy.deepcopy(message) == message
@@ -174,7 +174,7 @@ def test_messages_are_values() -> None:
 
 
 def test_a_message_shows_what_is_in_it() -> None:
-    """As it would be written, long texts shortened."""
+    """The repr is the call that makes the message, with long texts shortened."""
     assert repr(Message("user", "hi", name="Ann")) == "Message('user', 'hi', name='Ann')"
     assert len(repr(Message("user", "x" * 10_000, data="y" * 10_000))) < 400
 
@@ -256,7 +256,7 @@ SYSTEM, USER, ANSWER = Message("system", "s"), Message("user", "u"), Message("as
 
 
 def test_a_prompt_is_a_sequence_of_messages() -> None:
-    """With all that a sequence does; a slice is a prompt again."""
+    """A prompt does all that a sequence does; a slice is a prompt again."""
     prompt = Prompt([SYSTEM, {"role": "user", "content": "u"}, ANSWER])
     assert list(prompt) == [SYSTEM, USER, ANSWER]
     assert (len(prompt), prompt[0], prompt[-1]) == (3, SYSTEM, ANSWER)
@@ -282,7 +282,7 @@ def test_a_prompt_is_a_sequence_of_messages() -> None:
     ],
 )
 def test_a_prompt_is_continued(other: Any) -> None:
-    """By all that can be messages; the shorter one stays as it was. A prompt is made of the same."""
+    """Everything that can be messages is added, or makes a prompt; the shorter prompt stays as it was."""
     prompt = Prompt([SYSTEM])
     assert prompt + other == Prompt([SYSTEM, USER])
     assert prompt == Prompt([SYSTEM])
@@ -290,7 +290,7 @@ def test_a_prompt_is_continued(other: Any) -> None:
 
 
 def test_a_reply_continues_a_prompt() -> None:
-    """With its message."""
+    """The reply's message is added."""
     prompt = Prompt("q") + Reply(text="a") + "and?"
     assert prompt == Prompt([Message("user", "q"), Message("assistant", "a"), Message("user", "and?")])
 
@@ -332,13 +332,13 @@ async def never() -> None: ...
 )
 @pytest.mark.parametrize("use", [Prompt, Prompt([SYSTEM]).__add__], ids=["Prompt", "+"])
 def test_what_is_no_prompt_is_refused(make: Callable[[], Any], expected: str, use: Callable[[Any], Prompt]) -> None:
-    """With what was expected, what came, and what to do."""
+    """The message says what was expected, what was given, and what to do."""
     with pytest.raises(TypeError, match=expected):
         use(make())
 
 
 def test_a_coroutine_is_refused() -> None:
-    """With the advice to await it."""
+    """The message says to await the coroutine."""
     coroutine = never()
     with pytest.raises(TypeError, match="got coroutine: await it"):
         Prompt(coroutine)  # type: ignore[arg-type]  # the point of the test
@@ -355,13 +355,13 @@ def test_a_coroutine_is_refused() -> None:
     ],
 )
 def test_what_is_no_message_is_refused(value: Any, expected: str) -> None:
-    """With its place in the list."""
+    """The message names the place in the list."""
     with pytest.raises(ValueError, match=expected):
         Prompt(value)
 
 
 def test_prompts_are_values() -> None:
-    """Immutable, equal and hashed by their messages, pickled whole."""
+    """Prompts are immutable, equal and hashed by their messages, and pickled whole."""
     prompt = Prompt([SYSTEM, Message("user", PARTS)])
     assert pickle.loads(pickle.dumps(prompt)) == prompt
     assert len({prompt, Prompt(list(prompt)), prompt[:1]}) == 2
@@ -371,7 +371,7 @@ def test_prompts_are_values() -> None:
 
 
 def test_a_prompt_gives_what_the_api_takes() -> None:
-    """New dicts each time."""
+    """Each call returns new dicts."""
     prompt = Prompt([SYSTEM, Message("user", PARTS)])
     dicts = prompt.to_list()
     assert dicts == [{"role": "system", "content": "s"}, {"role": "user", "content": PARTS}]
@@ -380,5 +380,5 @@ def test_a_prompt_gives_what_the_api_takes() -> None:
 
 
 def test_a_prompt_shows_its_messages() -> None:
-    """As it would be written."""
+    """The repr is the call that makes the prompt."""
     assert repr(Prompt([SYSTEM, USER])) == "Prompt([Message('system', 's'), Message('user', 'u')])"

@@ -53,6 +53,7 @@ def test_an_unknown_option_gets_a_suggestion(name: str, expected: str) -> None:
     assert message.startswith("expected an option of chat.completions.create")
     assert expected in message
     assert "hunter2" not in message
+    assert ("extra_body" in message) == (name in {"temprature", "timeouts", "top_k"})
 
 
 def test_what_the_installed_client_knows_passes() -> None:

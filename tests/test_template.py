@@ -33,7 +33,7 @@ def texts(prompt: Prompt) -> list[Any]:
 
 
 def test_each_method_adds_a_message() -> None:
-    """With its role, in order."""
+    """The messages have their roles and their order."""
     template = (
         PromptTemplate()
         .system("s {{a}}")
@@ -75,19 +75,19 @@ def test_a_template_is_immutable() -> None:
     ],
 )
 def test_parameters_are_given_at_the_message_or_at_build(at_message: Any, at_build: Any, expected: str) -> None:
-    """As a mapping, as keywords, or both."""
+    """Values are given as a mapping, as keywords, or both."""
     template = PromptTemplate().user("{{a}}{{b}}", at_message[0], **at_message[1])
     assert texts(template.build(at_build[0], **at_build[1])) == [expected]
 
 
 def test_any_keyword_can_be_a_name() -> None:
-    """Those of the methods' own arguments too."""
+    """The names of the methods' own arguments can be used, too."""
     template = PromptTemplate().user("{{self}}{{params}}{{template}}", template=1, params=2)
     assert texts(template.build(self=3)) == ["321"]
 
 
 def test_a_mapping_that_makes_defaults_is_never_grown() -> None:
-    """Nor asked for what it does not have."""
+    """A missing name stays missing there."""
     first: defaultdict[str, object] = defaultdict(lambda: "made up")
     template = PromptTemplate().user("{{a}}")
     assert texts(template.build(ChainMap(first, {"a": "given"}))) == ["given"]
@@ -96,7 +96,7 @@ def test_a_mapping_that_makes_defaults_is_never_grown() -> None:
 
 
 def test_all_missing_names_are_in_one_error() -> None:
-    """With message, role, line, name, reason and the names given; never a value."""
+    """The error has message, role, line, name, reason and the names given, never a value."""
     template = (
         PromptTemplate(partials={"p": "\n{{in_partial}}"})
         .system("{{a}}\n{{user.name}}", secret="hunter2")
@@ -118,7 +118,7 @@ def test_all_missing_names_are_in_one_error() -> None:
 
 
 def test_the_names_given_are_bounded() -> None:
-    """An error can be read, and says so if none was given."""
+    """Fifty names are listed, and the error says so if there is none."""
     many = {f"name{n}": n for n in range(1000)}
     _, names = problems(PromptTemplate().user("{{x}}"), many)
     assert "'name49' and 950 more" in names
@@ -127,26 +127,26 @@ def test_the_names_given_are_bounded() -> None:
 
 
 def test_a_wrong_value_is_told_with_the_rest() -> None:
-    """By its type."""
+    """The problem has the type of the value."""
     lines = problems(PromptTemplate().user("{{d}}{{x}}"), d={"k": "hunter2"})
     assert lines[0].startswith("message 1 (user), line 1: 'd' is of type dict, not text")
     assert "hunter2" not in str(lines)
 
 
 def test_partials_are_written_indented() -> None:
-    """Line by line, where they stand alone."""
+    """Each line of a partial that stands alone is indented."""
     template = PromptTemplate(partials={"rules": "- one\n- {{two}}\n"}).system("Rules:\n  {{>rules}}\n")
     assert texts(template.build(two="2\n3")) == ["Rules:\n  - one\n  - 2\n3\n"]
 
 
 def test_a_prompt_error_is_a_value_error() -> None:
-    """So that it is caught by who knows nothing of this library."""
+    """Code that knows nothing of this library can catch the error."""
     with pytest.raises(ValueError, match="no such name was given"):
         PromptTemplate().user("{{x}}").build()
 
 
 def test_a_faulty_template_raises_when_it_is_added() -> None:
-    """With the message it would have been."""
+    """The error names the message that was being added."""
     with pytest.raises(PromptError, match=r"^message 2 \(user\), line 2: expected an end of the section 'x', got none"):
         PromptTemplate().system("fine").user("\n{{#x}}")
     with pytest.raises(PromptError, match=r"^partial 'p', line 1: expected a partial out of those given, got 'q'$"):
@@ -165,14 +165,14 @@ def test_a_faulty_template_raises_when_it_is_added() -> None:
     ],
 )
 def test_a_history_is_passed_verbatim(past: Any) -> None:
-    """Nothing in it is rendered, nothing is lost."""
+    """The messages of a history are not rendered, and nothing is lost."""
     prompt = PromptTemplate().history("past").user("{{x}}").build(past=past, x=1)
     assert prompt == Prompt([Message("user", "{{x}}"), Message("assistant", "a", refusal="r"), Message("user", "1")])
 
 
 @pytest.mark.parametrize("past", [None, False, [], (), Prompt()])
 def test_an_absent_history_is_no_messages(past: Any) -> None:
-    """As with a section, it has to be said."""
+    """A history is omitted like a section."""
     assert texts(PromptTemplate().history("past").user("x").build(past=past)) == ["x"]
 
 
@@ -191,7 +191,7 @@ def test_an_absent_history_is_no_messages(past: Any) -> None:
     ],
 )
 def test_a_history_of_something_else_is_a_problem(past: Any, expected: str) -> None:
-    """Told with the others."""
+    """The error has this problem and all others."""
     first, second, _ = problems(PromptTemplate().history("past").user("{{x}}"), past=past)
     assert first.startswith("message 1 (history): ")
     assert expected in first
@@ -201,7 +201,7 @@ def test_a_history_of_something_else_is_a_problem(past: Any, expected: str) -> N
 
 @pytest.mark.parametrize("name", [None, 1, ["a"]])
 def test_a_history_has_a_name(name: Any) -> None:
-    """A text."""
+    """The name of a history is a str."""
     with pytest.raises(TypeError, match="expected the name of a history as a str, got"):
         PromptTemplate().history(name)
 
@@ -210,7 +210,7 @@ def test_a_history_has_a_name(name: Any) -> None:
 
 
 def test_the_texts_of_content_parts_are_rendered() -> None:
-    """All else in them is passed through untouched."""
+    """Only the texts are rendered; other fields pass through untouched."""
     image: dict[str, Any] = {"type": "image_url", "image_url": {"url": "{{not_rendered}}"}}
     text: dict[str, Any] = {"type": "text", "text": "{{a}}", "cache_control": {"type": "ephemeral"}}
     parts = [text, image, {"type": "text", "text": 1}]
@@ -221,7 +221,7 @@ def test_the_texts_of_content_parts_are_rendered() -> None:
 
 
 def test_a_problem_in_a_part_names_the_part() -> None:
-    """By its number."""
+    """The problem has the number of the part."""
     parts = [{"type": "text", "text": "fine"}, {"type": "text", "text": "\n{{x}}"}]
     assert problems(PromptTemplate().user(parts))[0].startswith("message 1 (user), part 2, line 2: 'x' is missing")
     with pytest.raises(PromptError, match=r"message 1 \(user\), part 1, line 1: expected '}}'"):
@@ -233,7 +233,7 @@ def test_a_problem_in_a_part_names_the_part() -> None:
 
 @pytest.mark.parametrize("role", ["user", "system", "assistant"])
 def test_a_single_brace_with_a_value_is_refused(role: str) -> None:
-    """It was meant to be filled in."""
+    """A value for the name shows that it was meant to be filled in."""
     with pytest.raises(
         PromptError, match=rf"^message 1 \({role}\), line 2: expected two braces, {{{{who}}}}, got one: "
     ):
@@ -257,12 +257,12 @@ def test_a_single_brace_without_a_value_warns() -> None:
     ["{{a}} {b}", '{"a": 1}', "{ a }", "{}", "{0}", r"\frac{a}{b}", "${HOME}", "x_{i}^{n}", "f{a}", "{a: b}", "{%a%}"],
 )
 def test_other_braces_are_text(text: str) -> None:
-    """JSON, LaTeX, shell, and whatever stands beside a tag."""
+    """JSON, LaTeX, shell variables, and single braces beside a tag stay as they are."""
     assert texts(PromptTemplate().user(text, a=1).build()) == [text.replace("{{a}}", "1")]
 
 
 def test_an_empty_message_of_the_user_is_a_problem() -> None:
-    """Servers refuse it; one that is meant is added as a message."""
+    """Servers refuse an empty text; one that is meant is added as a message."""
     template = PromptTemplate().system("").user("{{#a}}x{{/a}}").user("{{b}}")
     first, second, _ = problems(template, a=None)
     assert first.startswith("message 2 (user): expected a text, got an empty one: servers refuse that; leave the mess")
@@ -298,7 +298,7 @@ def test_an_argument_of_another_type_is_refused(call: Callable[[Any], object], e
 
 
 def test_variables_are_the_names_that_build_needs() -> None:
-    """Not those a message has, nor those that a section may have."""
+    """Names that have a value are left out, and so are names inside a section."""
     template = (
         PromptTemplate(partials={"p": "{{f}}"})
         .system("{{a}}{{b.c}}{{given}}", given=1)
@@ -310,7 +310,7 @@ def test_variables_are_the_names_that_build_needs() -> None:
 
 
 def test_a_template_shows_how_it_was_made() -> None:
-    """Without any value."""
+    """The repr has the names and never a value."""
     template = (
         PromptTemplate(partials={"p": "x"}).system("Be {{a}}", a="hunter2").history("h").message(Message("user", "u"))
     )
@@ -321,7 +321,7 @@ def test_a_template_shows_how_it_was_made() -> None:
 
 
 def test_templates_are_values() -> None:
-    """Equal by texts, parameters and partials; pickled whole."""
+    """Templates are equal by texts, parameters and partials, and are pickled whole."""
 
     def made(text: str = "{{#a}}{{b}}{{/a}}", partial: str = "x", value: int = 1) -> PromptTemplate:
         return PromptTemplate(partials={"p": partial}).system(text, b=value).history("h")
@@ -336,7 +336,7 @@ def test_templates_are_values() -> None:
 
 
 def test_one_template_serves_many_threads() -> None:
-    """Sixteen build at once, each with its own parameters."""
+    """Sixteen threads build at once, each with its own parameters."""
     template = PromptTemplate(partials={"p": "{{#l}}{{.}}{{/l}}"}).user("{{n}}\n  {{>p}}")
     results: dict[int, set[Prompt]] = {n: set() for n in range(16)}
     start = threading.Barrier(16)
@@ -358,6 +358,6 @@ def test_one_template_serves_many_threads() -> None:
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(st.text(min_size=1), st.dictionaries(st.text(), st.text()))
 def test_a_text_given_as_a_parameter_arrives_as_written(value: str, others: dict[str, str]) -> None:
-    """Whatever is in it, and whatever else is given."""
+    """Any text is written unchanged, whatever else is given."""
     (message,) = PromptTemplate().user("{{value}}", others).build(value=value)
     assert message.content == value
