@@ -20,18 +20,22 @@ if TYPE_CHECKING:
         BladesError,
         ConfigError,
         PromptError,
+        ReplyParseError,
         StreamError,
         StreamInterrupted,
         StreamProtocolError,
         StreamServerError,
         StreamTimeout,
         StreamTruncated,
+        ToolError,
+        ToolFailed,
+        ToolRoundsExceeded,
     )
     from blades._message import Message
     from blades._prompts.messages import Prompt
     from blades._prompts.template import PromptTemplate
     from blades._stream import Stream
-    from blades._values import Chunk, Reply, StreamState, Timing, ToolCall, Usage
+    from blades._values import Chunk, Reply, StreamState, Timing, ToolCall, ToolResult, Usage
 
 __all__ = [
     "Agent",
@@ -44,6 +48,7 @@ __all__ = [
     "PromptError",
     "PromptTemplate",
     "Reply",
+    "ReplyParseError",
     "Stream",
     "StreamError",
     "StreamInterrupted",
@@ -54,6 +59,10 @@ __all__ = [
     "StreamTruncated",
     "Timing",
     "ToolCall",
+    "ToolError",
+    "ToolFailed",
+    "ToolResult",
+    "ToolRoundsExceeded",
     "Usage",
 ]
 
@@ -65,18 +74,22 @@ _LAZY = {
         "BladesError",
         "ConfigError",
         "PromptError",
+        "ReplyParseError",
         "StreamError",
         "StreamInterrupted",
         "StreamProtocolError",
         "StreamServerError",
         "StreamTimeout",
         "StreamTruncated",
+        "ToolError",
+        "ToolFailed",
+        "ToolRoundsExceeded",
     },
     "_message": {"Message"},
     "_prompts.messages": {"Prompt"},
     "_prompts.template": {"PromptTemplate"},
     "_stream": {"Stream"},
-    "_values": {"Chunk", "Reply", "StreamState", "Timing", "ToolCall", "Usage"},
+    "_values": {"Chunk", "Reply", "StreamState", "Timing", "ToolCall", "ToolResult", "Usage"},
 }
 
 

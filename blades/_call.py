@@ -72,7 +72,7 @@ class Reader:
                     if scope.first_content_at is None:
                         scope.first_content_at = self._last_content
                 return chunk
-            if decoder.done or at_end:
+            if at_end or (decoder.done and not decoder.needs_end):
                 decoder.check_complete(require_finish=self._require_finish)
                 self.finish(wait=True)
                 return None
@@ -98,7 +98,7 @@ class Reader:
         if scope.failure is not None:
             raise scope.failure
         if scope.response is not None and scope.move(StreamState.STREAMING):
-            self.decoder.head = scope.response.head
+            self.decoder.start(scope.response.head)
 
     def _read(self, response: Response, deadline: float | None, limit: str) -> bool:
         """Feed the assembly with the next bytes; True at the end of the answer."""
@@ -120,7 +120,7 @@ class Reader:
 
     def _late(self, limit: str) -> bool:
         """Deal with a limit that was reached: True if nothing that matters is missing."""
-        if not self.decoder.finished and self.scope.live:
+        if not (self.decoder.finished or self.decoder.needs_end) and self.scope.live:
             raise self._timed_out(limit) from None
         return True
 
@@ -134,7 +134,7 @@ class Reader:
             ends.append((self.started + first_chunk_timeout, "first_chunk_timeout"))
         elif stall_timeout is not None:
             ends.append((self._last_content + stall_timeout, "stall_timeout"))
-        if self.decoder.finished:
+        if self.decoder.finished or self.decoder.needs_end:
             ends.append((waiting_since + TRAILER_WAIT_SECONDS, ""))
         if not ends:
             return None, ""

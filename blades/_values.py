@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 from blades._message import Message
+
+CUSTOM: Final = "custom"
+"""The type of a call whose input is a text of any form, not JSON."""
 
 
 @final
@@ -34,10 +37,12 @@ class ToolCall:
         index: Which call of the answer this is, as the server counts, or counted here if it does not. The parts of one
             call share it.
         id: The server's identifier, to be given back with the tool's result; in a part, ``""`` if it was not sent.
-        name: The function's name; in a part, ``""`` if it was not sent.
-        arguments: JSON text as the model wrote it: in a part, the piece; not checked, a model can write what it likes.
-            A server that sent an object is given its JSON text.
-        type: ``"function"``, or what else the server sent.
+        name: The name of the function or custom tool; in a part, ``""`` if it was not sent.
+        arguments: JSON text as the model wrote it, not checked; in a part, the piece. If the server sent an object
+            instead of a string, this is its JSON text. The input of a custom call, which need not be JSON.
+        type: ``"function"``, ``"custom"``, or what else the server sent.
+        extra: The other fields that came with the call (``extra_content``, ...), sent back with it. Other fields inside
+            of ``function`` or ``custom`` are here under that name.
     """
 
     index: int = 0
@@ -45,6 +50,38 @@ class ToolCall:
     name: str = ""
     arguments: str = ""
     type: str = "function"
+    extra: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+    @property
+    def input(self) -> str:
+        """The input of a custom call; ``""`` for any other call."""
+        return self.arguments if self.type == CUSTOM else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the call as the API has it in an assistant message, with every field that it came with."""
+        shape, content = (CUSTOM, "input") if self.type == CUSTOM else ("function", "arguments")
+        inner = self.extra.get(shape)
+        fields = {name: value for name, value in self.extra.items() if name != shape}
+        named = {**(inner if isinstance(inner, dict) else {}), "name": self.name, content: self.arguments}
+        return {**fields, "id": self.id, "type": self.type, shape: named}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What became of one call of a tool.
+
+    Attributes:
+        call: The call.
+        text: What the model is sent as the call's result.
+        error: Why there is no result, None if there is one. The model is sent the reason as `text`.
+        seconds: How long the tool ran.
+    """
+
+    call: ToolCall
+    text: str = ""
+    error: str | None = None
+    seconds: float = 0.0
 
 
 @final
@@ -67,23 +104,31 @@ class Usage:
     @property
     def cached_tokens(self) -> int | None:
         """Tokens of the prompt that the server had in its cache."""
-        # ``prompt_cache_hit_tokens`` is DeepSeek's name, beside OpenAI's.
+        # ``prompt_cache_hit_tokens`` is DeepSeek's name, beside OpenAI's; ``input_tokens_details`` is that of servers
+        # that count ``input_tokens``.
         found = self._detail("prompt_tokens_details", "cached_tokens")
+        found = found if found is not None else self._detail("input_tokens_details", "cached_tokens")
         return found if found is not None else count(self.raw.get("prompt_cache_hit_tokens"))
 
     @property
     def reasoning_tokens(self) -> int | None:
         """Tokens of the answer that were reasoning."""
-        return self._detail("completion_tokens_details", "reasoning_tokens")
+        found = self._detail("completion_tokens_details", "reasoning_tokens")
+        return found if found is not None else self._detail("output_tokens_details", "reasoning_tokens")
 
     def _detail(self, group: str, name: str) -> int | None:
         details = self.raw.get(group)
         return count(details.get(name)) if isinstance(details, dict) else None
 
 
+COUNT_DIGITS: Final = 18
+
+
 def count(value: object) -> int | None:
-    """Return a number of tokens as an int; None for what is none (servers send null, some send ``12.0``)."""
+    """Return a number of tokens as an int; None for what is none (servers send null, ``12.0``, or ``"12"``)."""
     if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= COUNT_DIGITS:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -91,18 +136,19 @@ def count(value: object) -> int | None:
 @final
 @dataclass(frozen=True, slots=True, init=False)
 class Chunk:
-    """One step of an answer. ``str(chunk)`` is its text.
+    """One step of an answer: everything that one event brings. ``str(chunk)`` is its text.
 
     Attributes:
         text: The new text, ``""`` if this chunk brings something else.
-        reasoning: New text of the model's reasoning (``reasoning_content`` or ``reasoning`` on the wire, or a part of
-            type ``thinking``).
+        reasoning: New text of the model's reasoning, whatever its name on the wire is (``reasoning_content``,
+            ``reasoning``, a part of type ``thinking``, ...).
         tool_calls: New parts of tool calls.
         finish_reason: Why the answer ended, verbatim, if this chunk says it.
         usage: The usage that came in the same event, if any. Usage that comes in an event of its own makes no chunk:
             read `Stream.usage`.
-        raw: The event's JSON as parsed, with all that is not named above (``logprobs``, ``refusal``, ...). Shared, not
-            copied: leave it as it is.
+        raw: The event's JSON as parsed, with all that is not named above (images, audio, ``logprobs``, ``refusal``, a
+            field that only this server knows, ...). Shared, not copied: do not change it.
+        tool_results: Results of tools that have run since the last chunk.
     """
 
     text: str = ""
@@ -111,6 +157,7 @@ class Chunk:
     finish_reason: str | None = None
     usage: Usage | None = None
     raw: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    tool_results: tuple[ToolResult, ...] = ()
 
     # Made once per token. The constructor that dataclass writes for a frozen class costs more than parsing the JSON.
     def __init__(  # noqa: PLR0917 - as dataclass would write it
@@ -121,6 +168,7 @@ class Chunk:
         finish_reason: str | None = None,
         usage: Usage | None = None,
         raw: dict[str, Any] | None = None,
+        tool_results: tuple[ToolResult, ...] = (),
     ) -> None:
         _set_text(self, text)
         _set_reasoning(self, reasoning)
@@ -128,12 +176,13 @@ class Chunk:
         _set_finish_reason(self, finish_reason)
         _set_usage(self, usage)
         _set_raw(self, {} if raw is None else raw)
+        _set_tool_results(self, tool_results)
 
     def __str__(self) -> str:
         return self.text
 
 
-_set_text, _set_reasoning, _set_tool_calls, _set_finish_reason, _set_usage, _set_raw = (
+_set_text, _set_reasoning, _set_tool_calls, _set_finish_reason, _set_usage, _set_raw, _set_tool_results = (
     vars(Chunk)[name].__set__ for name in Chunk.__slots__
 )
 
@@ -152,8 +201,13 @@ class Reply:
         usage: The last one sent; None if the server sent none.
         model: The model that answered, as the server names it.
         id: The first identifier the server sent.
-        request_id: The ``x-request-id`` header, to be told to the server's support.
+        request_id: The ``x-request-id`` header, to be quoted to the server's support.
         complete: True only if the stream finished. A cancelled or failed one leaves a part of an answer.
+        extra: What the server sent besides (images, audio, citations, ``logprobs``, ...), under the server's own names,
+            merged: texts joined, lists appended (items that have an ``index`` merged), objects merged, the last number
+            kept. Of what identifies (``id``, ``type``, ``name``, ...) the last is kept.
+        reasoning_fields: The reasoning under the server's own names (``reasoning_content``, ``reasoning_details``,
+            ...), merged in the same way: what a server that asks for the reasoning must be sent.
     """
 
     text: str = ""
@@ -166,6 +220,8 @@ class Reply:
     id: str | None = None
     request_id: str | None = None
     complete: bool = False
+    extra: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    reasoning_fields: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
 
     def __str__(self) -> str:
         return self.text
@@ -175,10 +231,7 @@ class Reply:
         """The assistant message to put before the next turn."""
         extra: dict[str, Any] = {}
         if self.tool_calls:
-            extra["tool_calls"] = [
-                {"id": call.id, "type": call.type, "function": {"name": call.name, "arguments": call.arguments}}
-                for call in self.tool_calls
-            ]
+            extra["tool_calls"] = [call.to_dict() for call in self.tool_calls]
         if self.refusal:
             extra["refusal"] = self.refusal
         return Message("assistant", self.text or (None if extra else ""), **extra)
@@ -199,7 +252,7 @@ class Timing(NamedTuple):
 @final
 @dataclass(frozen=True, slots=True)
 class ResponseInfo:
-    """What the errors of a stream tell about the answer it came in."""
+    """What the errors of a stream report of the response."""
 
     status: int = 200
     content_type: str = ""

@@ -6,14 +6,16 @@ import sys
 import threading
 import time
 import tracemalloc
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blades._values import ToolCall
-from blades._wire.accumulate import Calls, Text
+from blades._wire.accumulate import TextAccumulator
+from blades._wire.tool_calls import ToolCallAccumulator
 from limits import CPU_SECONDS, LIMIT_SECONDS
 
 if TYPE_CHECKING:
@@ -21,6 +23,29 @@ if TYPE_CHECKING:
 
 
 PIECES = 200_000
+
+
+def add(text: TextAccumulator, piece: str, *, may_have_surrogates: bool = False) -> str:
+    """Add a piece as the decoder does; return what can be handed out."""
+    piece = text.prepare(piece, may_have_surrogates)
+    text.append_once(next(SERIALS), piece)
+    return piece
+
+
+def flush(text: TextAccumulator) -> str:
+    piece = text.flush()
+    text.append_once(next(SERIALS), piece)
+    return piece
+
+
+def add_parts(calls: ToolCallAccumulator, sent: list[Any], *, may_have_surrogates: bool = False) -> list[ToolCall]:
+    """Add parts of calls as the decoder does; return what can be handed out."""
+    parts = calls.prepare(sent, may_have_surrogates)
+    calls.commit(parts)
+    return [prepared.part for prepared in parts]
+
+
+SERIALS = count()
 
 
 @pytest.fixture
@@ -36,9 +61,9 @@ def frequent_switches() -> Iterator[None]:
 @given(st.lists(st.text(max_size=3) | st.just("x" * 600), max_size=30), st.sets(st.integers(0, 30)))
 def test_a_text_is_its_pieces(pieces: list[str], reads: set[int]) -> None:
     """Whenever it is read, a text is what was added."""
-    text = Text()
+    text = TextAccumulator()
     for number, piece in enumerate(pieces):
-        assert text.add(piece, odd=False) == piece
+        assert add(text, piece) == piece
         if number in reads:
             assert text.get() == "".join(pieces[: number + 1])
     assert text.get() == "".join(pieces)
@@ -49,12 +74,12 @@ def test_a_text_is_its_pieces(pieces: list[str], reads: set[int]) -> None:
 @pytest.mark.parametrize("piece", [" word", "漢字", "é"])
 def test_reading_a_long_text_after_each_piece_does_not_copy_it(piece: str) -> None:
     """The text is appended to in place: copying it would move 250 GB."""
-    text = Text()
-    text.add(piece * (50_000_000 // len(piece.encode())), odd=False)
+    text = TextAccumulator()
+    add(text, piece * (50_000_000 // len(piece.encode())))
     start = time.thread_time()
     length = len(text.get())
     for _ in range(5_000):
-        text.add(piece, odd=False)
+        add(text, piece)
         length += len(piece)
         assert len(text.get()) == length
         assert time.thread_time() - start < CPU_SECONDS  # usually 0.05
@@ -62,10 +87,10 @@ def test_reading_a_long_text_after_each_piece_does_not_copy_it(piece: str) -> No
 
 def test_a_text_takes_the_memory_of_its_characters() -> None:
     """Many small pieces are joined, also if nobody reads."""
-    text = Text()
+    text = TextAccumulator()
     tracemalloc.start()
     for number in range(200_000):
-        text.add(f"{number:05}"[-5:], odd=False)
+        add(text, f"{number:05}"[-5:])
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 2_000_000  # a million characters; as separate strings 12 MB
@@ -75,7 +100,7 @@ def test_other_threads_read_while_one_adds(
     frequent_switches: None, in_thread: Callable[[Callable[[], object]], threading.Thread]
 ) -> None:
     """No reader ever misses a piece, sees one twice, or sees the text shrink."""
-    text, over, wrong = Text(), threading.Event(), list[str]()
+    text, over, wrong = TextAccumulator(), threading.Event(), list[str]()
 
     def read() -> None:
         length = 0
@@ -88,7 +113,7 @@ def test_other_threads_read_while_one_adds(
 
     readers = [in_thread(read) for _ in range(3)]
     for number in range(PIECES):
-        text.add(f"{number:06}", odd=False)
+        add(text, f"{number:06}")
     over.set()
     for reader in readers:
         reader.join(LIMIT_SECONDS)
@@ -110,36 +135,43 @@ def test_other_threads_read_while_one_adds(
 )
 def test_halves_of_a_surrogate_pair_wait_for_each_other(pieces: list[str], handed_out: list[str], rest: str) -> None:
     """Every text handed out can be encoded, and together they are the text."""
-    text = Text()
-    assert [text.add(piece, odd=True) for piece in pieces] == handed_out
-    assert (text.flush(), text.flush()) == (rest, "")
+    text = TextAccumulator()
+    assert [add(text, piece, may_have_surrogates=True) for piece in pieces] == handed_out
+    assert (flush(text), flush(text)) == (rest, "")
     assert text.get() == "".join(handed_out) + rest
 
 
 def test_parts_of_calls_name_the_call_they_belong_to() -> None:
     """A part has its call's index, and only what was sent with it."""
-    calls = Calls()
+    calls = ToolCallAccumulator()
     assert calls.get() == ()
     assert not calls
-    parts = calls.add(
-        [{"index": 3, "id": "a", "function": {"name": "f", "arguments": "{"}}, {"index": 1}, 5], odd=False
+    parts = add_parts(
+        calls,
+        [{"index": 3, "id": "a", "function": {"name": "f", "arguments": "{"}}, {"index": 1}, 5],
+        may_have_surrogates=False,
     )
-    assert parts == (ToolCall(3, "a", "f", "{"),)
-    parts = calls.add(
-        [{"index": 1, "type": "custom", "id": "b"}, {"index": 3, "function": {"arguments": "}"}}], odd=False
+    assert parts == [ToolCall(3, "a", "f", "{")]
+    parts = add_parts(
+        calls,
+        [{"index": 1, "type": "custom", "id": "b"}, {"index": 3, "function": {"arguments": "}"}}],
+        may_have_surrogates=False,
     )
-    assert parts == (ToolCall(1, "b", type="custom"), ToolCall(3, arguments="}"))
+    assert parts == [ToolCall(1, "b", type="custom"), ToolCall(3, arguments="}")]
     assert calls.get() == (ToolCall(1, "b", type="custom"), ToolCall(3, "a", "f", "{}"))
     assert calls
 
 
 def test_a_half_in_one_call_waits_while_another_goes_on() -> None:
     """Surrogates are joined per call, and those that stay alone are replaced at the end."""
-    calls = Calls()
-    calls.add([{"index": 0, "function": {"name": "f", "arguments": "a\ud83d"}}], odd=True)
-    calls.add([{"index": 1, "function": {"name": "g", "arguments": "b\ud83d"}}], odd=True)
-    calls.add([{"index": 0, "function": {"arguments": "\ude00"}}], odd=True)
-    assert calls.flush() == (ToolCall(1, arguments="\ufffd"),)
+    calls = ToolCallAccumulator()
+    add_parts(calls, [{"index": 0, "function": {"name": "f", "arguments": "a\ud83d"}}], may_have_surrogates=True)
+    add_parts(calls, [{"index": 1, "function": {"name": "g", "arguments": "b\ud83d"}}], may_have_surrogates=True)
+    add_parts(calls, [{"index": 0, "function": {"arguments": "\ude00"}}], may_have_surrogates=True)
+    parts = calls.flush()
+    calls.commit(parts)
+    calls.commit(parts)  # as after a signal in the middle of it
+    assert [prepared.part for prepared in parts] == [ToolCall(1, arguments="\ufffd")]
     assert [call.arguments for call in calls.get()] == ["a\U0001f600", "b\ufffd"]
 
 
@@ -172,9 +204,13 @@ def test_a_half_in_one_call_waits_while_another_goes_on() -> None:
 )
 def test_parts_find_their_call(parts: list[tuple[int | None, str, str, str]], assembled: list[tuple[str, str]]) -> None:
     """By index if there is one, else by id, else a name begins a new call."""
-    calls = Calls()
+    calls = ToolCallAccumulator()
     for index, id_, name, arguments in parts:
-        calls.add([{"index": index, "id": id_, "function": {"name": name, "arguments": arguments}}], odd=False)
+        add_parts(
+            calls,
+            [{"index": index, "id": id_, "function": {"name": name, "arguments": arguments}}],
+            may_have_surrogates=False,
+        )
     found = calls.get()
     assert [(call.name, call.arguments) for call in found] == assembled
     assert len({call.index for call in found}) == len(found)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from blades._wire.deltas import clean, fast_parser, json_text, parse_lenient, shown, without_secrets
+from blades._wire.deltas import clean, fast_parser, json_text, parse_lenient
+from blades._wire.server_errors import preview, without_secrets
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -126,7 +127,7 @@ def test_an_object_too_deep_for_json_is_no_text() -> None:
 )
 def test_foreign_data_is_shown_bounded(data: bytes, text: str) -> None:
     """A message holds at most 200 characters of what came."""
-    assert shown(data) == text
+    assert preview(data) == text
 
 
 @pytest.mark.parametrize(

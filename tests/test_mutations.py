@@ -172,7 +172,8 @@ def check(pieces: list[bytes]) -> tuple[list[Chunk], Reply, str]:
     for part in texts:
         (part or "").encode()  # every text can be encoded
     assert "".join(part.arguments for part in calls) == "" or reply.tool_calls
-    assert len("".join(part.arguments for part in calls)) == sum(len(call.arguments) for call in reply.tool_calls)
+    # Less than was handed out if arguments that were "{}" at first are replaced.
+    assert len("".join(part.arguments for part in calls)) >= sum(len(call.arguments) for call in reply.tool_calls)
     return chunks, reply, ending
 
 
@@ -224,6 +225,6 @@ def test_a_valid_stream_cut_anywhere_gives_the_same_reply(
     pieces = [body[start:stop] for start, stop in pairwise(bounds)]
     outcome = replay(pieces)
     assert outcome == replay([body])
-    assert outcome.error is None
+    assert (outcome.error is None) == bool(outcome.chunks)  # [DONE] after nothing at all is no answer
     assert outcome.reply.text == "".join(text for _, text, _ in events)
     assert outcome.reply.reasoning == "".join(reasoning for _, _, reasoning in events)

@@ -360,7 +360,7 @@ class TestFailing:
     @pytest.mark.parametrize(
         ("answer", "error", "message"),
         [
-            pytest.param(Answer("a ", "b", End()), StreamTruncated, "not whole", id="ends early"),
+            pytest.param(Answer("a ", "b", End()), StreamTruncated, "got the end of the body", id="ends early"),
             pytest.param(Answer("a ", "b", Cut()), StreamInterrupted, "connection was cut", id="cut"),
             pytest.param(Answer("a ", "b", Reset()), StreamInterrupted, "connection was cut", id="reset"),
             pytest.param(
@@ -369,7 +369,7 @@ class TestFailing:
                 "overloaded",
                 id="error event",
             ),
-            pytest.param(Answer("a ", "b", b"data: nonsense\n\n"), StreamProtocolError, "nonsense", id="no JSON"),
+            pytest.param(Answer("a ", "b", b"data: {nonsense\n\n"), StreamProtocolError, "nonsense", id="no JSON"),
         ],
     )
     def test_the_text_so_far_is_kept(
@@ -454,7 +454,7 @@ class TestFailing:
             pytest.param(Answer("a ", "b", Cut()), id="cut"),
             pytest.param(Answer("a ", {"error": {"message": "overloaded"}}), id="error event"),
             pytest.param(Answer("a ", {"choices": [{"finish_reason": "error"}]}), id="error as finish reason"),
-            pytest.param(Answer("a ", b"data: no JSON\n\n"), id="no JSON"),
+            pytest.param(Answer("a ", b"data: {no JSON\n\n"), id="no JSON"),
             pytest.param(Answer("a ", b'{"error": "stray"}\n', done=False), id="stray error"),
             pytest.param(Answer.raw(b'{"error": "body"}'), id="error body"),
             pytest.param(Answer.raw(b"<html>"), id="page"),

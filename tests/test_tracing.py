@@ -120,10 +120,10 @@ def test_a_call_is_a_span(server: LocalServer, ended: Ended) -> None:
 
 def test_nothing_is_invented(agent: Agent, server: LocalServer, ended: Ended) -> None:
     """What the server did not send is not on the span."""
-    server.add(Answer(b"data: [DONE]\n\n", done=False))
+    server.add(Answer(b'data: {"choices": [{"delta": {"content": "x"}}]}\n\ndata: [DONE]\n\n', done=False))
     agent.run(PROMPT)
     named = [name for name in ended.next_of("chat test-model") if name.startswith(("gen_ai.response", "gen_ai.usage"))]
-    assert named == []
+    assert named == ["gen_ai.response.time_to_first_chunk"]
 
 
 @pytest.mark.parametrize(

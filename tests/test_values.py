@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from blades._values import Chunk, Reply, ResponseInfo, ToolCall, Usage
+from blades._values import Chunk, Reply, ResponseInfo, ToolCall, ToolResult, Usage
 
 CALL = ToolCall(index=0, id="a", name="f", arguments='{"x": 1}')
+RESULT = ToolResult(CALL, "7", None, 0.5)
 USAGE = Usage(1, 2, 3, {"prompt_tokens": 1})
-CHUNK = Chunk("text", "reasoning", (CALL,), "stop", USAGE, {"choices": []})
+CHUNK = Chunk("text", "reasoning", (CALL,), "stop", USAGE, {"choices": []}, (RESULT,))
 REPLY = Reply(text="text", tool_calls=(CALL,), usage=USAGE, complete=True)
 VALUES = [CALL, USAGE, CHUNK, REPLY, ResponseInfo(200, "text/event-stream", "http://x/v1", "r")]
 each_value = pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
@@ -49,9 +50,10 @@ def test_a_chunk_is_what_it_was_made_from() -> None:
         "stop",
         USAGE,
         {"choices": []},
+        (RESULT,),
     ]
-    assert dataclasses.astuple(Chunk()) == ("", "", (), None, None, {})
-    assert Chunk(text="a") == Chunk("a", "", (), None, None, {})
+    assert dataclasses.astuple(Chunk()) == ("", "", (), None, None, {}, ())
+    assert Chunk(text="a") == Chunk("a", "", (), None, None, {}, ())
     assert Chunk(text="a") != Chunk(text="b")
 
 
@@ -73,7 +75,7 @@ def test_the_text_of_a_value_is_its_str() -> None:
         ),
         pytest.param({"prompt_cache_hit_tokens": 5, "prompt_tokens_details": None}, 5, None, id="deepseek"),
         pytest.param(
-            {"prompt_tokens_details": [1], "completion_tokens_details": {"reasoning_tokens": "7"}}, None, None, id="odd"
+            {"prompt_tokens_details": [1], "output_tokens_details": {"reasoning_tokens": "7"}}, None, 7, id="odd"
         ),
     ],
 )

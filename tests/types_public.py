@@ -18,6 +18,7 @@ from blades import (
     PromptError,
     PromptTemplate,
     Reply,
+    ReplyParseError,
     Stream,
     StreamError,
     StreamInterrupted,
@@ -28,6 +29,10 @@ from blades import (
     StreamTruncated,
     Timing,
     ToolCall,
+    ToolError,
+    ToolFailed,
+    ToolResult,
+    ToolRoundsExceeded,
     Usage,
 )
 from blades.testing import Answer, LocalServer, Request
@@ -99,7 +104,7 @@ def streams(stream: Stream) -> None:
         assert_type(same, Stream)
 
 
-def values(chunk: Chunk, reply: Reply, usage: Usage, call: ToolCall) -> None:
+def values(chunk: Chunk, reply: Reply, usage: Usage, call: ToolCall, result: ToolResult) -> None:
     """What a stream hands out."""
     assert_type(chunk.text, str)
     assert_type(chunk.reasoning, str)
@@ -115,7 +120,11 @@ def values(chunk: Chunk, reply: Reply, usage: Usage, call: ToolCall) -> None:
     assert_type(usage.prompt_tokens, int | None)
     assert_type(usage.cached_tokens, int | None)
     assert_type(usage.raw, dict[str, Any])
-    assert_type((call.index, call.id, call.arguments), tuple[int, str, str])
+    assert_type((call.index, call.id, call.arguments, call.input), tuple[int, str, str, str])
+    assert_type((call.extra, call.to_dict()), tuple[dict[str, Any], dict[str, Any]])
+    assert_type(chunk.tool_results, tuple[ToolResult, ...])
+    assert_type((result.call, result.text, result.error, result.seconds), tuple[ToolCall, str, str | None, float])
+    assert_type((reply.extra, reply.reasoning_fields), tuple[dict[str, Any], dict[str, Any]])
     chunk.text = "x"  # type: ignore[misc] # values do not change
 
 
@@ -145,9 +154,19 @@ def errors(agent: Agent) -> None:
         assert_type((timeout.limit, timeout.seconds), tuple[str, float])
         del standard
     except StreamServerError as refused:
-        assert_type(refused.text, str)
+        assert_type((refused.type, refused.code, refused.error), tuple[str | None, str | None, dict[str, Any]])
     except StreamProtocolError as odd:
-        assert_type(odd.text, str)
+        assert_type((odd.status, odd.content_type, odd.body), tuple[int | None, str, bytes])
+    except ToolFailed as failed:
+        assert_type(failed.call, ToolCall)
+    except ToolRoundsExceeded as rounds:
+        assert_type(rounds.text, str)
+    except ReplyParseError as misfit:
+        invalid: ValueError = misfit
+        assert_type((misfit.text, misfit.reply, misfit.errors), tuple[str, Reply, tuple[dict[str, Any], ...]])
+        del invalid
+    except ToolError as told:
+        assert_type(told.args, tuple[Any, ...])
     except (StreamInterrupted, StreamTruncated) as cut:
         family: StreamError = cut
         assert_type(cut.reply, Reply)

@@ -121,7 +121,7 @@ def replay(
 ) -> Outcome:
     """Run pieces of a body through the pure core, as `Stream` does."""
     decoder = CompletionDecoder()
-    decoder.head = head or ResponseInfo(200, "text/event-stream", BASE_URL)
+    decoder.start(head or ResponseInfo(200, "text/event-stream", BASE_URL))
     chunks: list[Chunk] = []
     error: StreamError | None = None
     try:
@@ -379,11 +379,13 @@ ROWS: tuple[Case, ...] = (
         row=6,
         name="code-and-message-that-are-no-error",
         body=chunk("Hel", event={"code": 200, "message": "ok"})
-        + data({"code": 200})
-        + data({"message": "queued"})
+        + data({"code": 200, "choices": None})
+        + data({"code": 0, "message": "success"})
         + chunk("lo")
         + STOP,
-        **_FINISHED,
+        texts=("Hel", "", "lo", ""),
+        finish_reason="stop",
+        **_ORIGIN,
     ),
     Case(
         row=6,
@@ -413,7 +415,7 @@ ROWS: tuple[Case, ...] = (
         name="named-error-plain-text",
         body=HELLO + b"event: error\ndata: upstream \xff went\ndata: away\n\n",
         error=StreamServerError,
-        message="upstream \ufffd went\naway",
+        message="upstream \ufffd went\\naway",
         **_HELLO,
     ),
     Case(
@@ -444,9 +446,9 @@ ROWS: tuple[Case, ...] = (
     Case(
         row=9,
         name="not-json",
-        body=HELLO + b"data: " + b"ab" * 300 + b"\n\n" + STOP,
+        body=HELLO + b"data: {" + b"ab" * 300 + b"\n\n" + STOP,
         error=StreamProtocolError,
-        message=f"got '{'ab' * 100}'... (status 200",
+        message=f"got '{{{'ab' * 99}a'... (status 200",
         **_HELLO,
     ),
     Case(
@@ -667,7 +669,7 @@ ROWS: tuple[Case, ...] = (
         row=24,
         name="some-counts",
         body=HELLO + STOP + data({"choices": [], "usage": usage(True, 7.0, "3")}),
-        usage=(None, 7, None),
+        usage=(None, 7, 3),
         **_FINISHED,
     ),
     Case(
@@ -739,7 +741,7 @@ ROWS: tuple[Case, ...] = (
         + chunk({"type": "text", "text": "!"})
         + chunk(5)
         + STOP,
-        texts=("", "", "Hello", "!", ""),
+        texts=("", "", "Hello", "!", "", ""),
         reasoning="let me see",
         finish_reason="stop",
         **_ORIGIN,
@@ -798,7 +800,7 @@ ROWS: tuple[Case, ...] = (
         + chunk(tool_calls=["x", {"index": 0, "function": {"arguments": ""}}])
         + chunk(finish="tool_calls")
         + DONE,
-        texts=("",) * 6,
+        texts=("",) * 7,
         tool_calls=(("a", "f", '{"x": "\u00e9"}'), ("b", "g", '{"y": 2}')),
         finish_reason="tool_calls",
         **_ORIGIN,
@@ -991,7 +993,7 @@ ROWS: tuple[Case, ...] = (
         texts=("\ufffd",),
         error=StreamTruncated,
     ),
-    Case(row=46, name="done-then-cut", body=HELLO + DONE, ending="cut", **_HELLO),
+    Case(row=46, name="done-then-cut", body=HELLO + DONE, ending="cut", error=StreamInterrupted, **_HELLO),
     Case(row=47, name="no-text", body=STOP + DONE, texts=("",), finish_reason="stop", **_ORIGIN),
     Case(
         row=48,

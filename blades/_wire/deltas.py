@@ -1,30 +1,208 @@
 """The JSON of one event to typed parts: pure functions that take anything and raise nothing but ValueError.
 
-What is not of the expected type counts as not sent. Each tolerance names the servers that need it.
+What is not of the expected type counts as not understood, and is kept as a field of its own. Each tolerance names the
+servers that need it. A new field of the API is added to `Delta` and `parse_delta`.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 
-from blades._errors import StreamServerError
 from blades._values import Usage, count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 Json: TypeAlias = dict[str, Any]
 
-SHOWN = 200  # bytes or characters of foreign data in a message
-MESSAGE_LIMIT = 4000  # characters of a server's own message that are kept
+INTEGER_DIGITS: Final = 4300  # Python refuses longer ones, to be safe from quadratic time; so does jiter
+DEPTH_LIMIT: Final = 50
+
+# By these names servers send the model's reasoning, the first ones first: DeepSeek and vLLM; OpenRouter, Groq and newer
+# vLLM; Copilot; Cohere and Ollama-like proxies; Gemini-like proxies; OpenRouter's parts; LiteLLM's parts.
+REASONING_NAMES: Final = (
+    "reasoning_content",
+    "reasoning",
+    "reasoning_text",
+    "thinking",
+    "thoughts",
+    "reasoning_details",
+    "thinking_blocks",
+)
+_REASONING: Final = frozenset(REASONING_NAMES)
+_THOUGHTS: Final = ("text", "thinking", "summary", "content")  # where the text of a reasoning part is
+DELTA_FIELDS: Final = frozenset({"role", "content", "refusal", "tool_calls", *REASONING_NAMES})
+CHOICE_FIELDS: Final = frozenset({"index", "delta", "message", "finish_reason", "usage", "error"})
+EVENT_FIELDS: Final = frozenset(
+    {
+        *(
+            "id",
+            "object",
+            "created",
+            "model",
+            "choices",
+            "usage",
+            "error",
+            "x_groq",
+            "system_fingerprint",
+            "service_tier",
+        ),
+        *("obfuscation", "prompt_filter_results"),  # padding against traffic analysis; Azure's judgement of the prompt
+    }
+)
+
+
+@final
+class Delta(NamedTuple):
+    """What one choice of an event brings.
+
+    Attributes:
+        text, reasoning, refusal: New text; ``""`` for none.
+        tool_calls: Parts of tool calls as sent, of any type.
+        finish_reason: As sent; None if there is none, or none that is a reason.
+        reasoning_fields: The reasoning under the names the server used, as sent.
+        extra: What is not understood in the delta, by name.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    tool_calls: Sequence[Any] = ()
+    finish_reason: str | None = None
+    reasoning_fields: Json = {}  # noqa: RUF012 - never changed
+    extra: Json = {}  # noqa: RUF012 - never changed
+
+
+def parse_delta(choice: Json, *, message: bool = True) -> Delta:
+    """Read one choice.
+
+    Args:
+        choice: The choice.
+        message: A whole ``message`` counts if the delta has nothing. One that repeats the deltas at the end must not.
+    """
+    reason = string(choice.get("finish_reason"))
+    if reason == "null":
+        reason = None
+    sent = choice.get("delta")
+    delta = _parse_fields(sent, reason) if type(sent) is dict else Delta(finish_reason=reason)
+    whole = choice.get("message")
+    if message and type(whole) is dict and delta == Delta(finish_reason=reason):
+        return _parse_fields(whole, reason)
+    return delta
+
+
+def _parse_fields(sent: Json, reason: str | None) -> Delta:
+    """Read a delta, or a whole message."""
+    text = sent.get("content")
+    thinking, extra = "", unknown_fields(sent, DELTA_FIELDS)
+    if type(text) is not str:
+        text, thinking, strange = _parse_parts(text) if text else ("", "", None)
+        if strange:
+            extra["content"] = strange
+    fields: Json = {}
+    if not _REASONING.isdisjoint(sent):
+        fields = {name: sent[name] for name in REASONING_NAMES if name in sent and holds_data(sent[name])}
+        for value in fields.values():  # some proxies send two names: one counts
+            thinking = thinking or _thought(value)
+    refusal, calls = sent.get("refusal"), sent.get("tool_calls")
+    if calls:
+        calls = calls if type(calls) is list else [calls]
+        if strange_calls := [call for call in calls if type(call) is not dict and holds_data(call)]:
+            extra["tool_calls"] = strange_calls
+    return Delta(text, thinking, refusal if type(refusal) is str else "", calls or (), reason, fields, extra)
+
+
+def unknown_fields(sent: Json, known: frozenset[str]) -> Json:
+    """Return the fields that are not known here and hold something."""
+    if known.issuperset(sent):
+        return {}
+    return {name: value for name, value in sent.items() if name not in known and holds_data(value)}
+
+
+def holds_data(value: object, depth: int = 0) -> bool:
+    """Return whether there is anything in a value but nulls, empty texts, and empty lists and objects."""
+    if isinstance(value, dict | list) and depth < DEPTH_LIMIT:
+        inner = value.values() if isinstance(value, dict) else value
+        return any(holds_data(each, depth + 1) for each in inner)
+    return value is not None and value != ""
+
+
+def _parse_parts(content: object) -> tuple[str, str, list[Any]]:
+    """Join content that is a list of parts: texts, reasoning, and the parts that are not understood.
+
+    Mistral sends parts of type ``thinking``, whose thinking is again a list; Databricks parts of type ``reasoning``
+    with a ``summary``.
+    """
+    texts: list[str] = []
+    thoughts: list[str] = []
+    strange: list[Any] = []
+    for part in content if isinstance(content, list) else [content]:
+        text = part.get("text") if isinstance(part, dict) else part
+        if isinstance(part, dict) and part.get("type") in ("thinking", "reasoning"):
+            thoughts.append(_thought(part))
+            if part.get("signature"):
+                strange.append(part)
+        elif isinstance(text, str):
+            texts.append(text)
+        elif holds_data(part):
+            strange.append(part)
+    return "".join(texts), "".join(thoughts), strange
+
+
+def _thought(value: object, depth: int = 0) -> str:
+    """Return the text in the reasoning of one name: a text, a part, or a list of them."""
+    if isinstance(value, str):
+        return value
+    if depth < DEPTH_LIMIT and isinstance(value, list):
+        return "".join([_thought(part, depth + 1) for part in value])
+    if depth < DEPTH_LIMIT and isinstance(value, dict):
+        return next(filter(None, (_thought(value.get(name), depth + 1) for name in _THOUGHTS)), "")
+    return ""
+
+
+def first_choice(choices: object) -> Json | None:
+    """Return the choice with index 0, or without any index. Others belong to answers that were not asked for."""
+    for choice in choices if type(choices) is list else ():
+        if type(choice) is dict:
+            index = choice.get("index")
+            if not index or not number(index):
+                return choice
+    return None
+
+
+def parse_usage(event: Json, choice: Json | None = None) -> Usage | None:
+    """Return the usage in an event; None if there is none, or none of its counts is a number.
+
+    Groq sends it under ``x_groq`` as well, Moonshot in the choice. Some count ``input_tokens`` and ``output_tokens``.
+    """
+    groq = event.get("x_groq")
+    if not (event.get("usage") or groq or (choice is not None and "usage" in choice)):
+        return None
+    places = (event, groq if isinstance(groq, dict) else None, choice)
+    for sent in (place.get("usage") for place in places if place):
+        if isinstance(sent, dict):
+            prompt, completion, total = (
+                next((found for name in names if (found := count(sent.get(name))) is not None), None)
+                for names in (
+                    ("prompt_tokens", "input_tokens"),
+                    ("completion_tokens", "output_tokens"),
+                    ("total_tokens",),
+                )
+            )
+            if (prompt, completion, total) != (None, None, None):
+                return Usage(prompt, completion, total, sent)
+    return None
+
+
+# JSON and plain values
 
 
 def fast_parser() -> Callable[[bytes], Any]:
-    """Return the fastest reader there is; what it refuses must be given to `parse_lenient`.
+    """Return the fastest parser there is; what it refuses must be given to `parse_lenient`.
 
     jiter comes with the official client, and needs a third of the time of `json.loads` for a usual event. It gives the
-    same results, or refuses: lone surrogates, invalid UTF-8, more than 200 levels, a byte order mark.
+    same results, or refuses: lone surrogates, invalid UTF-8, more than 200 levels, a byte order mark, long numbers.
     """
     try:
         from jiter import from_json  # noqa: PLC0415 - not at import of the package
@@ -39,15 +217,19 @@ def _refuse(_data: bytes) -> Any:
 
 
 def parse_lenient(data: bytes) -> Any:
-    """Parse JSON with `json`; invalid UTF-8 is replaced, surrogates may be alone in the texts.
+    """Parse JSON with `json`: invalid UTF-8 is replaced, surrogates may be alone, integers too long are None.
 
     Raises:
         ValueError: It is not JSON, or too deep to be read.
     """
     try:
-        return json.loads(data.decode("utf-8", "replace"))
+        return json.loads(data.decode("utf-8", "replace"), parse_int=_parse_integer)
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def _parse_integer(digits: str) -> int | None:
+    return int(digits) if len(digits) <= INTEGER_DIGITS else None
 
 
 def parse_object(data: bytes) -> Json | None:
@@ -73,62 +255,9 @@ def string(value: object) -> str | None:
     return clean(value) if isinstance(value, str) and value else None
 
 
-def shown(data: bytes) -> str:
-    """Show the beginning of foreign data in a message."""
-    text = data[: 4 * SHOWN + 4].decode("utf-8", "replace")
-    return repr(text[:SHOWN]) + ("..." if len(text) > SHOWN else "")
-
-
 def number(value: object) -> int | None:
     """Return an index as an int, also if it was sent as text; None if it is none."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:  # noqa: PLR2004 - any bound
-        return int(value)
     return count(value)
-
-
-def first_choice(choices: object) -> Json | None:
-    """Return the choice with index 0, or without any index. Others belong to answers that were not asked for."""
-    for choice in choices if type(choices) is list else ():
-        if type(choice) is dict:
-            index = choice.get("index")
-            if not index or not number(index):
-                return choice
-    return None
-
-
-def parts_of(delta: Json) -> tuple[str, str, str, list[Any]]:
-    """Return text, reasoning, refusal and parts of tool calls that are in a delta, or in a whole message."""
-    text = delta.get("content")
-    # DeepSeek and vLLM say reasoning_content, OpenRouter and Groq say reasoning; some proxies send both.
-    reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-    if type(text) is not str:
-        text, thinking = _join_parts(text) if text else ("", "")
-        reasoning = reasoning or thinking
-    refusal, calls = delta.get("refusal"), delta.get("tool_calls")
-    return (
-        text,
-        reasoning if type(reasoning) is str else "",
-        refusal if type(refusal) is str else "",
-        calls if type(calls) is list else [calls] if calls else [],
-    )
-
-
-def _join_parts(content: object) -> tuple[str, str]:
-    """Join content that is a list of parts (Mistral): texts, and thinking that is again a list of parts."""
-    texts: list[str] = []
-    thoughts: list[str] = []
-    for part in content if isinstance(content, list) else [content]:
-        if isinstance(part, dict) and part.get("type") == "thinking":
-            thinking = part.get("thinking")
-            thoughts += map(_text_of, thinking if isinstance(thinking, list) else [thinking])
-        else:
-            texts.append(_text_of(part))
-    return "".join(texts), "".join(thoughts)
-
-
-def _text_of(part: object) -> str:
-    text = part.get("text") if isinstance(part, dict) else part
-    return text if isinstance(text, str) else ""
 
 
 def json_text(value: object) -> str:
@@ -141,54 +270,3 @@ def json_text(value: object) -> str:
         return json.dumps(value, ensure_ascii=False)
     except RecursionError:
         return ""
-
-
-def parse_usage(event: Json) -> Usage | None:
-    """Return the usage in an event; None if there is none, or none of its counts is a number."""
-    groq = event.get("x_groq")
-    for sent in (event.get("usage"), groq.get("usage") if isinstance(groq, dict) else None):
-        if isinstance(sent, dict):
-            prompt, completion, total = (
-                count(sent.get(f"{name}_tokens")) for name in ("prompt", "completion", "total")
-            )
-            if (prompt, completion, total) != (None, None, None):
-                return Usage(prompt, completion, total, sent)
-    return None
-
-
-def find_error(event: Json, *, named: bool) -> StreamServerError | None:
-    """Return the error that an event tells of, if it does.
-
-    Args:
-        event: The event's JSON.
-        named: The event as a whole is known to be an error (``event: error``, or an error body).
-    """
-    found = event.get("error") or event.get("error_message")  # the latter is DeepInfra's
-    if not found:
-        # An old vLLM says object, an Anthropic-like proxy type, several gateways only a code beside a message.
-        coded = event.get("code") and string(event.get("message")) and "choices" not in event
-        if not (named or coded or "error" in (event.get("object"), event.get("type"))):
-            return None
-        found = event
-    return server_error(found, event)
-
-
-def server_error(found: object, event: Json) -> StreamServerError:
-    """Make the error from what a server sent as such: a text, or an object in an event."""
-    fields = event | found if isinstance(found, dict) else event
-    message = string(found)
-    for name in ("message", "detail", "msg"):
-        message = message or string(fields.get(name))
-    message = message or clean(json_text(found)) or "(no message)"
-    error = StreamServerError(f"The server sent an error: {message[:MESSAGE_LIMIT]}")
-    error.type = string(fields.get("type")) or string(fields.get("error_type"))
-    code = fields.get("code")
-    error.code = str(code) if isinstance(code, int) and not isinstance(code, bool) else string(code)
-    return error
-
-
-def without_secrets(url: str) -> str:
-    """Return a URL for a message: without user, password and query."""
-    scheme, separator, rest = url.partition("?")[0].partition("://")
-    host, slash, path = rest.partition("/")
-    return scheme + separator + host.rpartition("@")[2] + slash + path

@@ -3,8 +3,10 @@
 The specification is https://html.spec.whatwg.org/multipage/server-sent-events.html. What differs from it:
 
 - The last event counts without its blank line, too, or without any line end (LitServe ends so).
-- Lines that belong to no field are kept for messages (`Decoder.stray`): a proxy's ``upstream error: timeout``, or a
-  body that is no event stream at all.
+- Whole JSON objects on consecutive ``data`` lines are events of their own (GLM and Kimi gateways send one line feed
+  between events). No JSON goes on with ``{`` or ``[DONE]`` on a new line after a line that ends with ``}``.
+- Lines that belong to no field are kept for messages (`EventDecoder.stray`): a proxy's ``upstream error: timeout``,
+  or a body that is no event stream at all.
 - ``id`` and ``retry`` are dropped: nothing here reconnects.
 
 No byte is decoded to text here, so that a character cut between two reads needs no care. `bytes.splitlines` ends lines
@@ -20,6 +22,7 @@ from typing import TypeAlias, final
 EVENT_LIMIT_BYTES = 16 * 2**20
 STRAY_BYTES = 4096  # enough for the error object of a server that forgot the ``data:`` before it
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+DONE = b"[DONE]"
 
 Event: TypeAlias = tuple[bytes, bytes]
 """The ``event`` field (``b""`` if there was none) and the data, its lines joined with LF: never empty."""
@@ -30,8 +33,8 @@ class EventTooLongError(Exception):
 
 
 @final
-class Decoder:
-    """One stream's decoder. Feed it bytes cut anywhere; take events until there is None.
+class EventDecoder:
+    """The decoder of one stream. Feed it bytes cut anywhere; take events until there is None.
 
     Attributes:
         is_stream: A field of an event stream was seen; a comment alone is not enough.
@@ -43,7 +46,7 @@ class Decoder:
         self.unterminated = False
         self._ended = False
         self._limit = limit_bytes
-        self._lines: deque[bytes] = deque()  # whole lines, not looked at yet
+        self._lines: deque[bytes] = deque()  # whole lines, not parsed yet
         self._partial = bytearray()  # the line that has no end yet
         self._after_cr = False  # the last byte was CR: an LF that follows belongs to it
         self._at_start = True
@@ -51,6 +54,7 @@ class Decoder:
         self._name = b""
         self._data: list[bytes] = []
         self._data_size = 0
+        self._line_by_line = False  # two events were seen without a blank line between them
         self._stray: list[bytes] = []
         self._stray_size = 0
 
@@ -60,7 +64,7 @@ class Decoder:
         return b"\n".join(self._stray)
 
     def feed(self, data: bytes) -> None:
-        """Add bytes. They are cut into lines here, and looked at by `next_event`."""
+        """Add bytes: cut into lines here, parsed by `next_event`."""
         if self._after_cr and data.startswith(b"\n"):
             data = data[1:]
             self._after_cr = False
@@ -85,7 +89,7 @@ class Decoder:
         self._lines += lines
 
     def end(self) -> None:
-        """Say that the body ended: the last line and the last event need no end of their own."""
+        """Mark the end of the body: the last line and the last event need no end of their own."""
         if self._partial:
             self.feed(b"\n")
         self._ended = True
@@ -104,12 +108,20 @@ class Decoder:
                 lines.popleft()
                 self.is_stream = True
                 return b"", line[6:]
-            if line:
+            if not line:
+                event = self._dispatch()
+            elif self._begins_event(line):
+                self._line_by_line = True
+                lines.appendleft(line)
+                event = self._dispatch()
+            else:
                 self._field(line)
-            elif event := self._dispatch():
+                whole = self._line_by_line and len(self._data) == 1 and self._data[0].endswith((b"}", DONE))
+                event = self._dispatch() if whole else None
+            if event:
                 return event
         if self._too_long:
-            self._give_up()
+            self._abandon()
         self.unterminated = self._ended
         return self._dispatch() if self._ended else None
 
@@ -121,8 +133,14 @@ class Decoder:
             return
         self._stray_size += len(line)
         if self._stray_size > self._limit:
-            self._give_up()
+            self._abandon()
         self._stray.append(line)
+
+    def _begins_event(self, line: bytes) -> bool:
+        """Return whether a line cannot go on with the event before it, although there was no blank line."""
+        if not self._data or not line.startswith(b"data:") or not self._data[-1].rstrip().endswith(b"}"):
+            return False
+        return line[5:].lstrip().startswith((b"{", DONE))
 
     def _dispatch(self) -> Event | None:
         name, data = self._name, b"\n".join(self._data)
@@ -134,7 +152,7 @@ class Decoder:
         if name == b"data":
             self._data_size += len(line)
             if self._data_size > self._limit:
-                self._give_up()
+                self._abandon()
             self._data.append(value.removeprefix(b" "))
         elif name == b"event":
             self._name = value.strip()
@@ -145,7 +163,7 @@ class Decoder:
             return
         self.is_stream = True
 
-    def _give_up(self) -> None:
+    def _abandon(self) -> None:
         self._too_long = True
         for kept in self._lines, self._partial, self._data, self._stray:
             kept.clear()
