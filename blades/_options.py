@@ -89,23 +89,14 @@ class RunOptions(CallOptions, total=False):
     response_format: Any
 
 
-# Those that are arguments of Agent, run and run_stream pass here, too: a caller of `options` may have taken them out.
-_KNOWN_OPTIONS: Final = frozenset({*CallOptions.__annotations__, *Options.__annotations__, "tools", "response_format"})
+# An argument of Agent and its calls that is also an option of the request is known here, too.
+_KNOWN_OPTIONS: Final = frozenset({*CallOptions.__annotations__, "tools", "response_format"})
 _NOT_OPTIONS: Final = {
     "messages": "the prompt is the first argument of run() and run_stream()",
     "stream": "answers are always streamed; run() waits for the whole",
 }
-_ARGUMENTS: Final = {
-    "Agent(...)": ("api_key", "base_url", "client", "instructions", "max_retries", "name", "require_finish"),
-    "Agent(...), run() and run_stream()": (
-        "timeout",
-        "first_chunk_timeout",
-        "stall_timeout",
-        "tools",
-        "response_format",
-    ),
-    "run() and run_stream()": ("cancel",),
-}
+_AGENT_ARGUMENTS: Final = ("api_key", "base_url", "client", "instructions", "max_retries", "name", "require_finish")
+_RUN_ARGUMENTS: Final = RunOptions.__annotations__.keys() - CallOptions.__annotations__.keys()
 _OTHER_NAMES: Final = {  # as other libraries and other servers call them
     "api_key": ("apikey", "key", "token", "api_token", "openai_api_key"),
     "base_url": ("url", "api_base", "api_url", "baseurl", "base", "endpoint", "host", "openai_api_base"),
@@ -236,7 +227,8 @@ def _name_error(name: str, official_names: Callable[[], AbstractSet[str]]) -> st
         return f"{error}: {_NOT_OPTIONS[name]}"
     import difflib  # noqa: PLC0415 - for a message only
 
-    owners = {argument: owner for owner, arguments in _ARGUMENTS.items() for argument in arguments}
+    owners = dict.fromkeys(_AGENT_ARGUMENTS, "Agent(...)")
+    owners |= dict.fromkeys(_RUN_ARGUMENTS, "Agent(...), run() and run_stream()") | {"cancel": "run() and run_stream()"}
     if name in owners:
         return f"{error}: it is an argument of {owners[name]}"
     meant = [known for known, others in _OTHER_NAMES.items() if name.lower() in (known, *others)]
@@ -244,7 +236,9 @@ def _name_error(name: str, official_names: Callable[[], AbstractSet[str]]) -> st
     if similar:
         owner = f", an argument of {owners[similar[0]]}" if similar[0] in owners else ""
         error += f": did you mean {similar[0]!r}{owner}?"
-    return error if meant else f"{error} A parameter of your provider's own goes into extra_body={{{short_repr(name)}: ...}}."
+    if meant:
+        return error
+    return f"{error} A parameter of your provider's own goes into extra_body={{{short_repr(name)}: ...}}."
 
 
 def _json_fault(value: object, where: str, depth: int = 0) -> str | None:
