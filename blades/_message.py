@@ -86,12 +86,15 @@ class Message:
         """A copy of the reasoning fields of the reply that this message came from; empty for any other message."""
         return _copy_fields(self._reasoning)
 
-    def to_dict(self, *, reasoning: bool | str = False) -> dict[str, Any]:
+    def to_dict(self, *, reasoning: bool | str | None = None) -> dict[str, Any]:
         """Return the message as the API takes it: a new dict, the caller's to change.
 
         Args:
-            reasoning: Add the reasoning of a reply, by the server's own names; a str: under that name instead.
+            reasoning: Add the reasoning of a reply, by the server's own names; a str: under that name instead. Default:
+                only if the message has tool calls (in a conversation, `Prompt.to_list` decides for all messages).
         """
+        if reasoning is None:
+            reasoning = "tool_calls" in self._extra
         fields = {"role": self.role, "content": self.content, **self.extra}
         if not reasoning or not self._reasoning:
             return fields
@@ -106,7 +109,7 @@ class Message:
         Two keys may be in it that `to_dict` leaves out, since no server knows them: ``cancelled`` (True) and
         ``reply_reasoning``.
         """
-        saved = self.to_dict()
+        saved = self.to_dict(reasoning=False)
         if self.cancelled:
             saved[CANCELLED_KEY] = True
         if self._reasoning:

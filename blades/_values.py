@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, NamedTuple, final
 
-from blades._message import Message
+from blades._message import Message, reply_message
 
 CUSTOM: Final = "custom"
 """The type of a call whose input is a text of any form, not JSON."""
@@ -228,13 +228,9 @@ class Reply:
 
     @property
     def message(self) -> Message:
-        """The assistant message to put before the next turn."""
-        extra: dict[str, Any] = {}
-        if self.tool_calls:
-            extra["tool_calls"] = [call.to_dict() for call in self.tool_calls]
-        if self.refusal:
-            extra["refusal"] = self.refusal
-        return Message("assistant", self.text or (None if extra else ""), **extra)
+        """The assistant message to put before the next turn, with all that the server may want back."""
+        calls = [call.to_dict() for call in self.tool_calls]
+        return reply_message(self.text, self.refusal, calls, self.reasoning_fields)
 
 
 @final

@@ -187,12 +187,15 @@ def called(arguments: str = "{}", id_: str = "1", **more: Any) -> dict[str, Any]
 
 
 def test_the_reasoning_of_a_reply_is_kept_apart() -> None:
-    """It is under the server's own name, and sent only when asked for."""
+    """Reasoning has the server's own name; by default it goes out with tool calls only."""
     message = reply_message("a", tool_calls=CALLS, reasoning_fields={"reasoning_content": "r"})
     assert message.reply_reasoning == {"reasoning_content": "r"}
     assert message.extra == {"tool_calls": CALLS}
-    assert message.to_dict() == {"role": "assistant", "content": "a", "tool_calls": CALLS}
-    assert message.to_dict(reasoning=True) == {**message.to_dict(), "reasoning_content": "r"}
+    assert message.to_dict(reasoning=False) == {"role": "assistant", "content": "a", "tool_calls": CALLS}
+    assert message.to_dict() == {**message.to_dict(reasoning=False), "reasoning_content": "r"}
+    plain = reply_message("a", reasoning_fields={"reasoning_content": "r"})
+    assert plain.to_dict() == {"role": "assistant", "content": "a"}
+    assert plain.to_dict(reasoning=True) == {**plain.to_dict(), "reasoning_content": "r"}
 
 
 @pytest.mark.parametrize(
