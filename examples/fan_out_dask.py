@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from distributed import Client, LocalCluster, Status, as_completed, get_worker
 
 from blades import Agent, Reply
 from blades.testing import LocalServer
+
+WINDOW = 4000
+"""The most prompts that the cluster has at a time: each takes some kilobytes of its memory."""
 
 
 class Unwanted:
@@ -31,7 +35,7 @@ class Unwanted:
         self.key = self.worker.get_current_task()
 
     def is_set(self) -> bool:
-        """Look; the library does so every 15 ms."""
+        """Return whether it is set; the library polls it."""
         task = self.worker.state.tasks.get(self.key)
         return task is None or task.state != "executing" or self.worker.status in {Status.closing, Status.closed}
 
@@ -45,7 +49,7 @@ def ask(prompt: str, agent: Agent) -> Reply:
 
 
 def row(number: int, prompt: str, result: Any) -> dict[str, Any]:
-    """Tell how a prompt ended. If its answer was cut short each time, it keeps what came the last time."""
+    """Return how a prompt ended. If its answer was cut short each time, the row has the last partial answer."""
     error = None if isinstance(result, Reply) else result[1] if isinstance(result, tuple) else result
     reply: Reply = result if error is None else getattr(error, "reply", None) or Reply()
     ending = {"finish_reason": reply.finish_reason, "usage": reply.usage and reply.usage.raw}
@@ -78,14 +82,25 @@ def main() -> None:
         model = os.environ.get("OPENAI_MODEL", "deepseek-chat")
         agent = Agent("fan-out", model=model, base_url=server and server.base_url, api_key=server and "local")
         cluster = options.scheduler or stack.enter_context(local_cluster(options.workers, options.threads))
-        client = stack.enter_context(Client(cluster))  # leaving it gives its tasks up; so does the end of this process
+        client = stack.enter_context(Client(cluster))  # closing it cancels its tasks; so does the end of this process
         there = client.submit(lambda same: same, agent)  # pickled once; each process gets one, and makes one client
-        futures = client.map(ask, prompts, agent=there, retries=options.retries, pure=False)
-        numbers = {future.key: number for number, future in enumerate(futures)}
+        numbers: dict[str, int] = {}  # of the prompts that the cluster has, by the keys of their futures
+        unsent = iter(enumerate(prompts))
+
+        def send(count: int) -> list[Any]:
+            batch = dict(islice(unsent, count))
+            futures: list[Any] = client.map(ask, list(batch.values()), agent=there, retries=options.retries, pure=False)
+            numbers.update(zip((future.key for future in futures), batch, strict=True))
+            return futures
+
         failed = 0
-        for done, (future, result) in enumerate(as_completed(futures, with_results=True, raise_errors=False), 1):
-            answer = row(numbers[future.key], prompts[numbers[future.key]], result)
+        completed = as_completed(send(WINDOW), with_results=True, raise_errors=False)
+        for done, (future, result) in enumerate(completed, 1):
+            number = numbers.pop(future.key)
+            answer = row(number, prompts[number], result)
             future.release()  # the cluster may forget it
+            if len(numbers) == WINDOW // 2:
+                completed.update(send(WINDOW // 2))
             print(json.dumps(answer, ensure_ascii=False), flush=True)
             failed += answer["error"] is not None
             bar = "#" * (40 * done // len(prompts))

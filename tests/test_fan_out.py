@@ -170,3 +170,23 @@ def test_ctrl_c_reaches_the_server(
     if how == "interrupt":
         assert example.process.returncode == 1
         assert shown.endswith(", 0 failed\ncancelled\n")
+
+
+def test_a_killed_worker_loses_no_prompt(server: LocalServer, start: Callable[..., Example]) -> None:
+    """The prompts that it was answering are asked once more; the output has each prompt once."""
+    server.default = Answer("half", Stall())
+    prompts = [f"prompt {number}" for number in range(20)]
+    example = start(prompts, *local(workers=1))
+    server.wait_for_request(THREADS, START_SECONDS)
+    stalled = list(server.requests)
+    assert all(asked.stalled.wait(SOON_SECONDS) for asked in stalled)
+    server.default = Answer("whole")
+    found = subprocess.check_output(["pgrep", "-f", "-P", str(example.process.pid), "spawn_main"], text=True)
+    (worker,) = map(int, found.split())  # the other child of the example is multiprocessing's resource tracker
+    os.kill(worker, signal.SIGKILL)
+    lines, shown = example.finish()
+    assert sorted((line["number"], line["prompt"], line["text"]) for line in lines) == [
+        (number, prompt, "whole") for number, prompt in enumerate(prompts)
+    ]
+    assert len(server.requests) == len(prompts) + len(stalled)
+    assert shown.endswith("20/20, 0 failed\n")
