@@ -108,10 +108,10 @@ def main() -> None:
         lines = [line(load_server, name) for name in names]
     print(lay_out([head, *lines]))
     print(f"""
-Each in an environment of its own, asking the same server in the same run, in its documented synchronous way (see
-`benchmarks/peers/`). CPU: of a burst of {BURST:,} chunks. Cancel: from another thread, until the reader is free; "no
-way" where the documentation names none for synchronous streams, "no handle yet" where the call that gives one has not
-returned. Cut short: what the reader is told of a body that ends without finish reason and `[DONE]`.""")
+Each in an environment of its own, with the same server in the same run, in its documented synchronous way (see
+`benchmarks/peers/`). CPU: of a burst of {BURST:,} chunks. Cancel: from another thread, until the reader returns; "no
+way" where the documentation names none for synchronous streams, "no handle yet" where the call that returns one is
+still blocked. Cut short: what the reader gets of a body that ends without finish reason and `[DONE]`.""")
 
 
 if __name__ == "__main__":

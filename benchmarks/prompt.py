@@ -1,29 +1,23 @@
-"""What a prompt costs beside other engines: to render, and to compile. One table, medians of interleaved rounds.
+"""What a prompt costs beside other engines: to render, and to compile. Medians of interleaved rounds.
 
-    pip install pystache jinja2
-    python benchmarks/prompt.py
-
-All write text unescaped. Ours and jinja2 are compiled before, pystache is parsed before; chevron is measured as it is
-called (`render` on the text) and with its tokens made before.
+No engine escapes the text. Ours, jinja2 and pystache are compiled before the measurement; chevron is measured as its
+users call it (`render` on the text) and with its tokens made before.
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from typing import TYPE_CHECKING
 
+import chevron
+import chevron.tokenizer
+import jinja2
+import pystache
+from common import lay_out
+
 from blades import PromptTemplate
 from blades._prompts.mustache import compile_template, render
-
-try:
-    import chevron
-    import chevron.tokenizer
-    import jinja2
-    import pystache
-except ImportError as error:
-    sys.exit(f"{error.name} is missing; this benchmark needs: pip install pystache jinja2")
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +43,7 @@ def microseconds(tasks: dict[str, Callable[[], object]], rounds: int = ROUNDS) -
     """Run the tasks in turn, each for a moment at a time; return the median time of a call of each."""
     counts = {}
     for name, task in tasks.items():
-        task()  # warm
+        task()  # warms the caches
         started = time.perf_counter()
         task()
         counts[name] = max(1, int(ROUND_SECONDS / (time.perf_counter() - started)))
@@ -125,16 +119,12 @@ def main() -> None:
         "section of 10,000 items": items(10_000),
         **{f"compile {len(LINE) * lines / 1000:,.0f} kB": compiling(lines) for lines in (25, 250, 2500, 25_000)},
     }
-    print(f"{'microseconds':28}" + "".join(f"{name:>24}" for name in ENGINES))
+    cells = [["microseconds", *ENGINES]]
     for what, times in rows.items():
-        cells = [
-            f"{times[name]:,.1f}" + (f" ({times[name] / times['ours']:.1f}x)" if name != "ours" else "")
-            if name in times
-            else "-"
-            for name in ENGINES
-        ]
-        print(f"{what:28}" + "".join(f"{cell:>24}" for cell in cells))
-    print("(2.0x: takes twice as long as ours)")
+        ratios = {name: f" ({value / times['ours']:.1f}x)" if name != "ours" else "" for name, value in times.items()}
+        cells.append([what, *(f"{times[name]:,.1f}{ratios[name]}" if name in times else "-" for name in ENGINES)])
+    print(lay_out(cells))
+    print("\n2.0x: takes twice as long as ours.")
 
 
 if __name__ == "__main__":
