@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Unpack
 
-    from blades._options import RunOptions
+    from blades._option_types import RunOptions
     from blades._prompts.messages import PromptLike
     from blades._stream import Stream
     from blades._transport.cancel import Scope

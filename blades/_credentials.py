@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, final
-from urllib.parse import urlsplit
 
 from blades._errors import ConfigError
 from blades._preview import printable, short_repr
@@ -25,14 +23,16 @@ _PROXY_VARIABLES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
 # White space, invisible characters and quotes, as they stick to a URL that was copied from a page or a file.
 _STRAY: Final = "[\\s\u00ad\u200b-\u200f\u2060\ufeff\"'`\u2018\u2019\u201c\u201d<>]"
-_STRAY_ENDS = re.compile(rf"^{_STRAY}+|{_STRAY}+$")
+_STRAY_ENDS: Final = rf"^{_STRAY}+|{_STRAY}+$"
 _STRAY_INSIDE = re.compile('[\\s\u00ad\u200b-\u200f\u2060\ufeff"`\u2018\u2019\u201c\u201d<>\x00-\x1f\x7f]')
-_ENDPOINT = re.compile(r"/(chat/completions|completions|responses|embeddings|models)\Z", re.IGNORECASE)
+_ENDPOINT: Final = r"(?i)/(chat/completions|completions|responses|embeddings|models)\Z"
+# By hand: importing urllib.parse costs more than the rest of this module.
+_HOST: Final = r"(?i)https?://(?:[^/@]*@)?(?:\[[0-9a-f:.]+\]|[^/:\[\]]+)(?::(\d{1,5}))?(?:/|\Z)"
+MAX_PORT: Final = 65535
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """The server to send requests to.
 
     Attributes:
@@ -42,7 +42,7 @@ class Endpoint:
         base_url_source: Where the base URL was found, in the same way.
     """
 
-    api_key: str = field(repr=False)
+    api_key: str
     base_url: str | None
     key_source: str
     base_url_source: str
@@ -130,7 +130,7 @@ def _find(api_key: str | None, base_url: str | None) -> Endpoint | str:
         )
     if url is None:
         return Endpoint(key.value, None, key.source, "the official client's default")
-    trimmed = _STRAY_ENDS.sub("", url.value).rstrip("/")
+    trimmed = re.sub(_STRAY_ENDS, "", url.value).rstrip("/")
     if problem := _url_problem(trimmed):
         example = "a base URL such as 'https://host/v1' or 'http://127.0.0.1:8000/v1'"
         return f"expected {example} from {url.source}, got {problem}"
@@ -196,13 +196,13 @@ def _url_problem(url: str) -> str | None:
     shown = repr(show_url(url))
     # What is no URL at all may be a key in the wrong place.
     what = shown if "/" in url or ":" in url else "a text that is no URL"
-    endpoint = _ENDPOINT.search(url)
+    endpoint = re.search(_ENDPOINT, url)
     faults = (
         (
             not re.match(r"https?://[^/]", url, re.IGNORECASE),
             f"{what}: begin it with https:// or http://, and the host",
         ),
-        (_STRAY_INSIDE.search(url), f"{shown}: remove the white space, invisible character or quote in it"),
+        (re.search(_STRAY_INSIDE, url), f"{shown}: remove the white space, invisible character or quote in it"),
         ("://" in url.partition("://")[2], f"{shown}: give one URL"),
         (re.search("[?#]", url), f"{shown} with a query or fragment: remove that (extra_query={{...}} adds a query)"),
         (url.endswith((";", ",", ".")), f"{shown}: remove the last character, {url[-1:]!r}"),
@@ -213,8 +213,5 @@ def _url_problem(url: str) -> str | None:
 
 
 def _has_host(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
+    match = re.match(_HOST, url)
+    return match is not None and 0 < int(match[1] or 1) <= MAX_PORT

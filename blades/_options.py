@@ -7,96 +7,37 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypedDict, TypeVar, final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, final
 
 from blades._preview import short_repr, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Set as AbstractSet
-    from types import EllipsisType
+
+    from blades._option_types import HasIsSet
 
 LONGEST_SECONDS: Final = 10**9  # thirty years; sockets take no more than three hundred
 _MAX_DEPTH: Final = 100
 _Event = TypeVar("_Event", bound="HasIsSet | None")
 
 
-class HasIsSet(Protocol):
-    """An event to cancel by: `threading.Event`, `multiprocessing.Event`, or the like."""
-
-    def is_set(self) -> bool:
-        """Return whether to cancel."""
-
-
-class Options(TypedDict, total=False):
-    """The options of a request that an `Agent` passes on as they are; those with arguments of their own are not here.
-
-    ``**options: Unpack[Options]`` gives an editor the names. These are the parameters of the oldest official client
-    allowed; `options` lets through whatever the installed one knows.
-    """
-
-    audio: Mapping[str, Any] | None
-    extra_body: Mapping[str, Any] | None
-    extra_headers: Mapping[str, Any] | None
-    extra_query: Mapping[str, Any] | None
-    frequency_penalty: float | None
-    function_call: str | Mapping[str, Any] | None
-    functions: Sequence[Mapping[str, Any]] | None
-    logit_bias: Mapping[str, int] | None
-    logprobs: bool | None
-    max_completion_tokens: int | None
-    max_tokens: int | None
-    metadata: Mapping[str, str] | None
-    modalities: Sequence[str] | None
-    n: int | None
-    parallel_tool_calls: bool | None
-    prediction: Mapping[str, Any] | None
-    presence_penalty: float | None
-    prompt_cache_key: str | None
-    reasoning_effort: str | None
-    safety_identifier: str | None
-    seed: int | None
-    service_tier: str | None
-    stop: str | Sequence[str] | None
-    store: bool | None
-    stream_options: Mapping[str, Any] | None
-    temperature: float | None
-    tool_choice: str | Mapping[str, Any] | None
-    top_logprobs: int | None
-    top_p: float | None
-    user: str | None
-    verbosity: str | None
-    web_search_options: Mapping[str, Any] | None
-
-
-class CallOptions(Options, total=False):
-    """The options of one call."""
-
-    model: str
-
-
-class RunOptions(CallOptions, total=False):
-    """All keyword arguments of `Agent.run_stream`. A value of ``...`` is the agent's."""
-
-    cancel: HasIsSet | None
-    timeout: float | EllipsisType | None
-    first_chunk_timeout: float | EllipsisType | None
-    stall_timeout: float | EllipsisType | None
-    tools: Sequence[Any]
-    max_rounds: int
-    approve: Callable[[Any], bool | str] | None
-    response_format: Any
-
-
-# An argument of Agent and its calls that is also an option of the request is known here, too.
-_KNOWN_OPTIONS: Final = frozenset({*CallOptions.__annotations__, "tools", "response_format"})
+# The parameters of the oldest official client allowed. `_option_types` has their types; a test keeps the two in step.
+_KNOWN_OPTIONS: Final = frozenset({
+    "audio", "extra_body", "extra_headers", "extra_query", "frequency_penalty", "function_call", "functions",
+    "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "metadata", "modalities", "model", "n",
+    "parallel_tool_calls", "prediction", "presence_penalty", "prompt_cache_key", "reasoning_effort",
+    "response_format", "safety_identifier", "seed", "service_tier", "stop", "store", "stream_options",
+    "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity", "web_search_options",
+})  # fmt: skip
 _NOT_OPTIONS: Final = {
     "messages": "the prompt is the first argument of run() and run_stream()",
     "stream": "answers are always streamed; run() waits for the whole",
 }
 _AGENT_ARGUMENTS: Final = ("api_key", "base_url", "client", "instructions", "max_retries", "name", "require_finish")
-_RUN_ARGUMENTS: Final = RunOptions.__annotations__.keys() - CallOptions.__annotations__.keys()
+_TIMEOUTS: Final = ("timeout", "first_chunk_timeout", "stall_timeout")
+_RUN_ARGUMENTS: Final = (*_TIMEOUTS, "cancel", "tools", "max_rounds", "approve", "response_format")
 _OTHER_NAMES: Final = {  # as other libraries and other servers call them
     "api_key": ("apikey", "key", "token", "api_token", "openai_api_key"),
     "base_url": ("url", "api_base", "api_url", "baseurl", "base", "endpoint", "host", "openai_api_base"),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 # C0, DEL, C1, line separators, marks and overrides of bidirectional text, lone surrogates: characters that can move the
 # cursor, change the order in which a text is read, or fail to be encoded.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL: Final = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 def printable(text: str) -> str:
     r"""Return a text with its control characters escaped as in a Python string: ``\x1b``, ``\n``, ``\u202e``."""
-    return text if text.isascii() and text.isprintable() else _CONTROL.sub(_escape, text)
+    return text if text.isascii() and text.isprintable() else re.sub(_CONTROL, _escape, text)
 
 
 def short_repr(value: object, limit: int = 80) -> str:

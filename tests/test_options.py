@@ -14,6 +14,7 @@ import pytest
 from openai.types.chat import ChatCompletionMessage
 
 from blades import _options
+from blades._option_types import CallOptions, Options, RunOptions
 from blades._transport.client import official_names
 
 if TYPE_CHECKING:
@@ -68,11 +69,12 @@ def test_what_the_installed_client_knows_passes() -> None:
 
 
 def test_the_listed_options_are_the_official_ones() -> None:
-    """No name is let through that the installed client would refuse, or that is an argument here."""
-    listed = _options.Options.__annotations__.keys()
-    assert listed <= official_names()
-    assert _options.CallOptions.__annotations__.keys() - listed <= {"model"} | listed
-    assert not listed & {"model", "tools", "response_format", "timeout"}
+    """No name is let through that the installed client would refuse, and types are given for the same names."""
+    assert official_names() >= _options._KNOWN_OPTIONS
+    typed = CallOptions.__annotations__.keys()
+    assert typed == _options._KNOWN_OPTIONS - {"tools", "response_format"}
+    assert RunOptions.__annotations__.keys() - typed == set(_options._RUN_ARGUMENTS)
+    assert typed - Options.__annotations__.keys() == {"model"}
 
 
 class Opaque:

@@ -21,24 +21,23 @@ UNANSWERED: Final = "No result: this call was not answered."
 Reasoning: TypeAlias = bool | str
 """Whether the reasoning of replies is sent; a str: under that name, whatever the server called it that it came from."""
 
-_FIELD = re.compile(
-    r"(reasoning(?:_content|_details|_text)?)(?![\w-])|thought_?signature|thinking_blocks"
-    r"|messages\W{1,3}\d+\W.{0,40}?\bthinking\b",  # `thinking` alone is the name of an option, too
-    re.IGNORECASE,
+# `thinking` alone is the name of an option, too. Patterns are texts here: few programs ever need them compiled.
+_FIELD: Final = (
+    r"(?i)(reasoning(?:_content|_details|_text)?)(?![\w-])|thought_?signature|thinking_blocks"
+    r"|messages\W{1,3}\d+\W.{0,40}?\bthinking\b"
 )
 # Groq and Cerebras (unsupported), Mistral and other validators (extra_forbidden, not permitted), gateways.
-_REFUSED = re.compile(
-    r"unsupported|not supported|not permitted|not allowed|forbidden|unknown|unrecogni[sz]ed|unexpected|additional prop",
-    re.IGNORECASE,
+_REFUSED: Final = (
+    "(?i)unsupported|not (?:supported|permitted|allowed)|forbidden|unknown|unrecogni[sz]ed|unexpected|additional prop"
 )
 # DeepSeek and MiMo (passed back), Kimi and Gemini (missing).
-_DEMANDED = re.compile(r"passed back|pass it back|missing|required|must (?:be|have|contain|include)", re.IGNORECASE)
-_UNCLEAR = re.compile(r"invalid|illegal|cannot be|incorrect", re.IGNORECASE)
+_DEMANDED: Final = "(?i)passed back|pass it back|missing|required|must (?:be|have|contain|include)"
+_UNCLEAR: Final = "(?i)invalid|illegal|cannot be|incorrect"
 
 
 def names_reasoning_field(text: str) -> bool:
     """Return whether a server's error (400 or 422, the whole body) is about the reasoning in a request, or its lack."""
-    return bool(_FIELD.search(text) and any(words.search(text) for words in (_REFUSED, _DEMANDED, _UNCLEAR)))
+    return bool(re.search(_FIELD, text) and any(re.search(words, text) for words in (_REFUSED, _DEMANDED, _UNCLEAR)))
 
 
 def other_reasoning(text: str, sent: Reasoning) -> Reasoning | None:
@@ -48,12 +47,12 @@ def other_reasoning(text: str, sent: Reasoning) -> Reasoning | None:
         text: The server's error, the whole body.
         sent: What the first request did.
     """
-    field = _FIELD.search(text)
+    field = re.search(_FIELD, text)
     if field is None or not names_reasoning_field(text):
         return None
-    if _REFUSED.search(text):
+    if re.search(_REFUSED, text):
         return False if sent else None
-    if _DEMANDED.search(text) and (name := (field[1] or "").lower()) and name != sent:
+    if re.search(_DEMANDED, text) and (name := (field[1] or "").lower()) and name != sent:
         return name
     return not sent
 

@@ -16,7 +16,7 @@ from blades._prompts.messages import Prompt, messages_of, prompt_of
 from blades._prompts.mustache import Template, compile_template, needed_names, render
 
 _MAX_NAMES: Final = 50  # listed in a message
-_SINGLE_BRACES = re.compile(r"(?<![\w\\}$%{^])\{([A-Za-z_]\w*)\}(?!\})")  # as str.format has it; not ${HOME}, not LaTeX
+_SINGLE_BRACES: Final = r"(?<![\w\\}$%{^])\{([A-Za-z_]\w*)\}(?!\})"  # as str.format has it; not ${HOME}, not LaTeX
 
 
 @final
@@ -264,7 +264,7 @@ def _names_given(where: str, params: dict[str, object]) -> str:
 
 def _check_braces(text: str, where: str, given: dict[str, object]) -> None:
     """Refuse a single-brace ``{name}`` that was meant to be filled in, and warn of one that may have been."""
-    found = None if "{{" in text else _SINGLE_BRACES.search(text)
+    found = None if "{{" in text else re.search(_SINGLE_BRACES, text)
     if found is None:
         return
     line = text.count("\n", 0, found.start()) + 1
