@@ -1,4 +1,4 @@
-"""Lines and words of a stream, and what holds for every way of cutting one into pieces."""
+"""Lines and words of a stream, and what holds for every way of splitting one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blades import Agent, Stream, StreamInterrupted, StreamState
-from blades._output.split import Lines, Words
+from blades import Agent, Chunk, Reply, Stream, StreamInterrupted, StreamState
+from blades._output.split import Lines, Words, split
 from blades.testing import Answer, Cut, LocalServer, Stall
 from limits import LIMIT_SECONDS, wait_until
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from blades._output.protocol import Splitter
 
@@ -136,3 +136,79 @@ class TestStreams:
         server.release()
         reader.join(LIMIT_SECONDS)
         assert [piece.strip() for piece in first] == ["Yes.", "No."]
+
+
+class ForeignError(RuntimeError):
+    """An exception of the caller's own, of a class that the library raises, too."""
+
+
+class InterruptedStream:
+    """A stream that has read a chunk and is interrupted in the next step by an exception."""
+
+    def __init__(self, error: BaseException, *, inside: bool) -> None:
+        self.closed = False
+        self.text = ""
+        self.state = StreamState.STREAMING
+        self._error = error
+        self._inside = inside
+
+    def next(self) -> bool:
+        """Read a chunk, then fail, as `Stream.next` does: cancelled."""
+        if self.text and self._inside:
+            self.state = StreamState.CANCELLED
+            raise self._error
+        self.text = "Yes.\nNo"
+        return True
+
+    def current(self) -> Chunk:
+        """Return the chunk, or fail between two calls of `next`."""
+        if not self._inside:
+            raise self._error
+        return Chunk(self.text)
+
+    def __iter__(self) -> Generator[Chunk]:
+        while self.next():
+            yield self.current()
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+    def reply(self) -> Reply:
+        """Return the text so far."""
+        return Reply(self.text)
+
+
+@pytest.mark.parametrize(
+    "error", [TimeoutError("soft limit"), ForeignError(), KeyboardInterrupt(), SystemExit(3)], ids=repr
+)
+def test_an_exception_of_a_signal_handler_comes_at_once(error: BaseException) -> None:
+    """As it is, without the rest of the text before it: that would delay it, or lose it if the loop is left there."""
+    pieces: list[str] = []
+    with pytest.raises(type(error)) as caught:
+        pieces.extend(split(InterruptedStream(error, inside=True), Lines()))
+    assert caught.value is error
+    assert pieces == ["Yes."]
+
+
+@pytest.mark.parametrize("error", [TimeoutError("soft limit"), ForeignError(), KeyboardInterrupt()], ids=repr)
+def test_an_exception_between_two_steps_closes_the_stream(error: BaseException) -> None:
+    """A RuntimeError, too: it does not come from another thread's reading."""
+    stream = InterruptedStream(error, inside=False)
+    with pytest.raises(type(error)) as caught:
+        list(split(stream, Lines()))
+    assert caught.value is error
+    assert stream.closed
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_frames_of_the_library_are_hidden(
+    way: Callable[[Stream], Iterator[str]], server: LocalServer, agent: Agent
+) -> None:
+    """Where IPython honours it, a traceback does not show the splitting."""
+    server.add(Answer("Yes.\nNo", Cut()))
+    with pytest.raises(StreamInterrupted) as caught:
+        list(way(agent.run_stream("go")))
+    frames = [entry.frame for entry in caught.traceback if "_output" in str(entry.path)]
+    assert frames
+    assert all(frame.f_locals.get("__tracebackhide__") for frame in frames)

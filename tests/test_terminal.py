@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blades import Agent, StreamInterrupted, StreamState
-from blades._output.terminal import SEQUENCE_LIMIT, STRING_LIMIT, TerminalFilter
+from blades import Agent, Reply, StreamInterrupted, StreamState, ToolCall
+from blades._output.terminal import SEQUENCE_LIMIT, STRING_LIMIT, TerminalFilter, print_stream
 from blades.testing import Answer, Cut, LocalServer, Stall, chunk
 from limits import LIMIT_SECONDS, START_SECONDS
 
@@ -142,8 +144,8 @@ class Screen(io.StringIO):
 class Narrow(io.TextIOWrapper):
     """A file of one-byte characters."""
 
-    def __init__(self, *, terminal: bool) -> None:
-        super().__init__(io.BytesIO(), encoding="latin-1", newline="\n")
+    def __init__(self, *, terminal: bool, encoding: str = "latin-1") -> None:
+        super().__init__(io.BytesIO(), encoding=encoding, newline="\n")
         self._terminal = terminal
 
     def isatty(self) -> bool:
@@ -280,6 +282,52 @@ class TestPrint:
         assert file.getvalue() == "I will not."
 
 
+class ToolStream:
+    """A finished stream of a text, three results of tools and a text."""
+
+    def __init__(self) -> None:
+        call = ToolCall(0, "call_1", "search", json.dumps({"query": "\x1b[31mtea"}))
+        result = SimpleNamespace(call=call, text='["a", "b", "c"]', error=None, seconds=0.84)
+        failed = SimpleNamespace(call=call, text="", error="\x1b[2J", seconds=0.0)
+        self._chunks = [
+            SimpleNamespace(text="Let me see.", reasoning="", tool_results=()),
+            SimpleNamespace(text="", reasoning="", tool_results=(result, failed)),
+            SimpleNamespace(text="", reasoning="", tool_results=(result,)),
+            SimpleNamespace(text="Three.", reasoning="", tool_results=()),
+        ]
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._chunks
+
+    def reply(self) -> Reply:
+        """Return the text."""
+        return Reply("Let me see.Three.")
+
+
+@pytest.mark.usefixtures("colours")
+class TestTools:
+    """Each run of a tool is a line, apart from the text; to a file goes the text alone."""
+
+    def test_a_terminal_shows_a_dim_line_for_each(self) -> None:
+        """Control characters in arguments and results are escaped."""
+        screen = Screen()
+        stream: Any = ToolStream()
+        print_stream(stream, screen, reasoning=False, escape=True)
+        call = 'search(query="\\u001b[31mtea")'
+        assert screen.getvalue() == (
+            "Let me see.\n\n"
+            f"\x1b[2m{call} -> 3 items, 0.8 s\n{call} -> failed: \\x1b[2J, 0.0 s\n{call} -> 3 items, 0.8 s\n\x1b[22m"
+            "\nThree.\n"
+        )
+
+    def test_a_file_gets_the_text_alone(self) -> None:
+        """As of a stream without tools."""
+        file = io.StringIO()
+        stream: Any = ToolStream()
+        print_stream(stream, file, reasoning=False, escape=True)
+        assert file.getvalue() == "Let me see.Three."
+
+
 @pytest.mark.usefixtures("colours")
 class TestReasoning:
     """Off unless asked for, and apart from the text."""
@@ -393,12 +441,46 @@ class TestEnding:
         assert stream.state is StreamState.CANCELLED
         assert server.requests[0].left.wait(LIMIT_SECONDS)
 
+    @pytest.mark.parametrize("method", ["isatty", "write", "flush"])
+    @pytest.mark.parametrize("error", [OSError, ValueError, RuntimeError])
+    def test_an_error_of_the_file_ends_the_stream(
+        self, server: LocalServer, agent: Agent, method: str, error: type[BaseException]
+    ) -> None:
+        """Then it is raised, and not replaced by the one of tidying up."""
+
+        class Failing(Screen):
+            failures = 0
+
+            def fail(self, *_: object) -> int:
+                self.failures += 1
+                raise error(self.failures)
+
+        server.add(Answer("half", Stall()))
+        file = Failing()
+        setattr(file, method, file.fail)
+        stream = agent.run_stream("go")
+        with pytest.raises(error) as caught:
+            stream.print(file)
+        assert caught.value.args == (1,)
+        assert stream.state is StreamState.CANCELLED
+        assert all(request.left.wait(LIMIT_SECONDS) for request in server.requests)
+
     def test_a_narrow_terminal_gets_replacements(self, server: LocalServer, agent: Agent) -> None:
         """An answer does not die of a character."""
         server.add(Answer("café ", "中文", " naïve"))
         screen = Narrow(terminal=True)
         assert agent.run_stream("go").print(screen).text == "café 中文 naïve"
         assert screen.written() == "café ?? naïve\n".encode("latin-1")
+
+    @pytest.mark.parametrize("encoding", ["koi8-r", "cp1252", "cp437"])
+    def test_a_terminal_of_another_code_page_gets_replacements(
+        self, server: LocalServer, agent: Agent, encoding: str
+    ) -> None:
+        """Its errors name a codec that is not the terminal's."""
+        server.add(Answer("ÿ 中文 \ud83d", " end"))
+        screen = Narrow(terminal=True, encoding=encoding)
+        agent.run_stream("go").print(screen)
+        assert screen.written() == "ÿ 中文 ? end\n".encode(encoding, "replace")
 
     def test_a_narrow_file_raises(self, server: LocalServer, agent: Agent) -> None:
         """What is kept must be whole."""

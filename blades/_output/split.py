@@ -18,6 +18,7 @@ def split(stream: ReadableStream, splitter: Splitter) -> Generator[str]:
     Like a ``for`` loop over the stream, this loop owns it: leaving early closes it. When the stream fails, the rest of
     the text comes first, and then the exception. An exception of the caller's own (a signal handler's) comes at once.
     """
+    __tracebackhide__ = True
     in_next = False  # a RuntimeError of next() means that another thread reads the stream: leave the stream to it
     try:
         yield from splitter.feed(stream.text)

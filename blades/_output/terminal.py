@@ -1,8 +1,8 @@
-"""Printing a stream: text as it comes, and nothing but text where a terminal would obey it.
+"""Prints a stream: the text as it arrives, on a terminal without control sequences.
 
-A terminal takes orders from what is written to it: move the cursor, rename the window, fill the clipboard, hide a link
-behind other words. A model can be made to write such orders by anybody whose text it has read. `TerminalFilter` takes
-them out, and keeps what is left to read.
+A terminal executes control sequences in the text written to it: they move the cursor, rename the window, fill the
+clipboard, hide a link behind other words. Anybody whose text a model has read can make the model write them.
+`TerminalFilter` removes them and keeps the readable text.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ from contextlib import closing, suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, final
 
+from blades._output.tool_line import tool_line
+
 if TYPE_CHECKING:
     from blades._output.protocol import ReadableStream, Writable
     from blades._values import Reply
 
 SEQUENCE_LIMIT: Final = 64  # characters of a control sequence (CSI); the longest in use have about 30
-STRING_LIMIT: Final = 4096  # characters of a control string (OSC, DCS, ...): a clipboard or a picture may be long
+STRING_LIMIT: Final = 4096  # characters of a control string (OSC, DCS, ...), which may hold a picture
 
-# Everything below a space but tab and newline, DEL, the C1 controls, and the characters that turn the reading direction
-# round. The marks U+200E, U+200F and U+061C stay: right-to-left languages need them, and they override nothing. A
-# carriage return goes: it lets what follows overwrite the line. Of a CRLF the newline is left, which is all a terminal
-# needs.
+# The C0 controls except tab and newline, DEL, the C1 controls, and the characters that override the reading direction.
+# The marks U+200E, U+200F and U+061C stay: right-to-left languages need them, and they override nothing. A carriage
+# return is removed, since the text after it would overwrite the line; a terminal needs only the newline of a CRLF.
 _CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\u202a-\u202e\u2066-\u2069]")
 
 _ESC: Final = "\x1b"
 _STRING_STARTS: Final = {"\x90", "\x98", "\x9d", "\x9e", "\x9f"}  # DCS, SOS, OSC, PM, APC in one character
 _STRING_ENDS: Final = {"\x07", "\x18", "\x1a", "\x9c", "\n"}  # BEL, CAN, SUB, ST; no string in use goes over a newline
 # Sequences of two characters that terminals know: reset, save and restore the cursor, index, keypad modes, shifts, ST.
-# After any other character a lone ESC goes alone: what follows it may be meant to be read.
+# Before any other character only the ESC is removed: the character may be meant to be read.
 _PAIRS: Final = "78=>cDEHMNOZno|}~\\"
-# Those of three: what may follow the second character. Character sets, line sizes, encodings, 7-bit controls.
+# Sequences of three: the second character, and all that may follow it. Character sets, line sizes, encodings.
 _TRIPLES: Final = {
     **dict.fromkeys("()*+", "0124567<=>ABCEHKQRYZ`"),
     **dict.fromkeys("-./", "ABFHLM"),
@@ -43,8 +44,8 @@ _TRIPLES: Final = {
 }
 
 
-class _At(Enum):
-    """Where the filter is."""
+class _State(Enum):
+    """The state of the filter."""
 
     TEXT = auto()
     ESCAPE = auto()  # after ESC
@@ -55,25 +56,25 @@ class _At(Enum):
 
 @final
 class TerminalFilter:
-    """Takes control sequences and control characters out of a text that comes in pieces.
+    """Removes control sequences and control characters from a text that arrives in chunks.
 
-    The result is the same however the text is cut. What never ends hides a bounded number of characters, and of a
-    string no more than the rest of the line.
+    The result does not depend on the chunks. A sequence without an end hides a bounded number of characters, and a
+    control string at most the rest of the line.
     """
 
     def __init__(self) -> None:
-        self._at = _At.TEXT
+        self._state = _State.TEXT
         self._held = ""  # the visible character after ESC that belongs to a sequence only if another follows
         self._length = 0  # of the sequence or string so far
 
     def feed(self, text: str) -> str:
-        """Return what of the next piece may reach a terminal."""
-        if self._at is _At.TEXT and _CONTROL.search(text) is None:
+        """Return the part of the next chunk that a terminal may get."""
+        if self._state is _State.TEXT and _CONTROL.search(text) is None:
             return text
         pieces: list[str] = []
         position = 0
         while position < len(text):
-            if self._at is _At.TEXT:
+            if self._state is _State.TEXT:
                 control = _CONTROL.search(text, position)
                 end = len(text) if control is None else control.start()
                 pieces.append(text[position:end])
@@ -84,41 +85,41 @@ class TerminalFilter:
         return "".join(pieces)
 
     def flush(self) -> str:
-        """Return what was held back at the end of the text."""
-        held, self._held, self._at = self._held, "", _At.TEXT
+        """Return the character that was held back at the end of the text."""
+        held, self._held, self._state = self._held, "", _State.TEXT
         return held
 
     def _step(self, char: str) -> str:
-        """Take one character, and return what is visible of it (and of one that was held back)."""
+        """Take one character; return it if it is visible, after the one that was held back."""
         if char == _ESC:
             visible = self.flush()
-            self._at = _At.ESCAPE
+            self._state = _State.ESCAPE
             return visible
-        match self._at:
-            case _At.TEXT:
+        match self._state:
+            case _State.TEXT:
                 return self._text(char)
-            case _At.ESCAPE:
+            case _State.ESCAPE:
                 return self._escape(char)
-            case _At.TRIPLE:
+            case _State.TRIPLE:
                 known = char in _TRIPLES[self._held]
                 held = self.flush()
                 return "" if known else held + self._text(char)
-            case _At.SEQUENCE:
+            case _State.SEQUENCE:
                 return self._sequence(char)
         return self._string(char)
 
     def _text(self, char: str) -> str:
-        self._at = _At.TEXT
+        self._state = _State.TEXT
         self._length = 0
         if char == "\x9b":
-            self._at = _At.SEQUENCE
+            self._state = _State.SEQUENCE
         elif char in _STRING_STARTS:
-            self._at = _At.STRING
+            self._state = _State.STRING
         return "" if _CONTROL.match(char) else char
 
     def _escape(self, char: str) -> str:
         if char in _TRIPLES:
-            self._at = _At.TRIPLE
+            self._state = _State.TRIPLE
             self._held = char
             return ""
         if char == "[":
@@ -131,22 +132,22 @@ class TerminalFilter:
     def _sequence(self, char: str) -> str:
         self._length += 1
         if "@" <= char <= "~":
-            self._at = _At.TEXT
+            self._state = _State.TEXT
             return ""
         if " " <= char <= "?" and self._length < SEQUENCE_LIMIT:
             return ""
-        return self._text(char)  # no sequence: it ends before this character
+        return self._text(char)  # not a sequence, which would end before this character
 
     def _string(self, char: str) -> str:
         self._length += 1
         if char in _STRING_ENDS or self._length >= STRING_LIMIT:
-            self._at = _At.TEXT
+            self._state = _State.TEXT
         return "\n" if char == "\n" else ""
 
 
 @final
 class _Output:
-    """A file to print to, and what is known about it."""
+    """A file to print to, and the state of its last line."""
 
     def __init__(self, file: Writable | None, *, escape: bool) -> None:
         self._file = file
@@ -159,7 +160,7 @@ class _Output:
         self._tail = "\n\n"  # the last two characters written; at first, the start of a line
 
     def write(self, text: str, *, dim: bool = False) -> None:
-        """Write a piece at once, filtered for a terminal; a dim part stands apart from the rest by an empty line."""
+        """Write a chunk at once, filtered for a terminal. An empty line separates a dim part from the rest."""
         if dim is not self._dim:
             self._leave()
             self._put("\n" * (2 - (self._tail[-1:] == "\n") - (self._tail == "\n\n")))
@@ -168,8 +169,15 @@ class _Output:
                 self._send("\x1b[2m")
         self._put(text if self._filter is None else self._filter.feed(text))
 
+    def write_line(self, line: str) -> None:
+        """Write a dim line; to a terminal only."""
+        if self._terminal:
+            self.write("", dim=True)
+            self._put("\n" * (self._tail[-1] != "\n"))
+            self._put(f"{line}\n")
+
     def end(self) -> None:
-        """Leave a terminal as it was: in its usual colour, at the start of a line. Nothing is added to a file."""
+        """Leave a terminal in its usual colour and at the start of a line. Nothing is added to a file."""
         self._leave()
         if self._terminal and self._tail[-1] != "\n":
             self._put("\n")
@@ -184,7 +192,7 @@ class _Output:
 
     def _put(self, text: str) -> None:
         if text:
-            self._tail = (self._tail + text)[-2:]  # before it is written: an interrupt may come in between
+            self._tail = (self._tail + text)[-2:]  # set before writing, which an interrupt may end
             self._send(text)
 
     def _send(self, text: str) -> None:
@@ -194,27 +202,36 @@ class _Output:
             self._file.write(text)
         except UnicodeEncodeError as error:
             if not self._terminal:
-                raise  # what is kept must be whole
-            self._file.write(text.encode(error.encoding, "replace").decode(error.encoding))
+                raise  # a file must hold the whole text
+            # The error of a codec made from a table names "charmap", which is another codec.
+            encoding = getattr(self._file, "encoding", None) or error.encoding
+            self._file.write(text.encode(encoding, "replace").decode(encoding))
         flush = getattr(self._file, "flush", None)
         if flush is not None:
             flush()
 
 
 def print_stream(stream: ReadableStream, file: Writable | None, *, reasoning: bool, escape: bool) -> Reply:
-    """Do the work of `Stream.print`."""
-    output = _Output(sys.stdout if file is None else file, escape=escape)
+    """Do the work of `Stream.print`. Whatever is raised, by the file too, the stream is closed before."""
+    __tracebackhide__ = True
     try:
-        with closing(iter(stream)) as chunks:  # leaving it ends the stream
+        output = _Output(sys.stdout if file is None else file, escape=escape)
+    except BaseException:
+        stream.close()
+        raise
+    try:
+        with closing(iter(stream)) as chunks:  # closes the stream, unless another thread reads it
             for chunk in chunks:
                 if reasoning and chunk.reasoning:
                     output.write(chunk.reasoning, dim=True)
                 if chunk.text:
                     output.write(chunk.text)
+                for result in getattr(chunk, "tool_results", ()):
+                    output.write_line(tool_line(result))
     except KeyboardInterrupt:
-        stream.close()  # it may have come before the loop began
+        stream.close()  # it may have been raised before the loop began
     except BaseException:
-        with suppress(OSError, ValueError):  # the file may be what failed
+        with suppress(Exception):  # the file may be what failed; the first exception is the cause
             output.end()
         raise
     reply = stream.reply()
