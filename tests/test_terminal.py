@@ -10,20 +10,19 @@ import subprocess
 import sys
 import textwrap
 import threading
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blades import Agent, Reply, StreamInterrupted, StreamState, ToolCall
+from blades import Agent, Chunk, Reply, StreamInterrupted, StreamState, ToolCall, ToolResult
 from blades._output.terminal import SEQUENCE_LIMIT, STRING_LIMIT, TerminalFilter, print_stream
 from blades.testing import Answer, Cut, LocalServer, Stall, chunk
 from limits import LIMIT_SECONDS, START_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 ESC, BEL, ST = "\x1b", "\x07", "\x1b\\"
@@ -287,16 +286,15 @@ class ToolStream:
 
     def __init__(self) -> None:
         call = ToolCall(0, "call_1", "search", json.dumps({"query": "\x1b[31mtea"}))
-        result = SimpleNamespace(call=call, text='["a", "b", "c"]', error=None, seconds=0.84)
-        failed = SimpleNamespace(call=call, text="", error="\x1b[2J", seconds=0.0)
+        result, failed = ToolResult(call, '["a", "b", "c"]', None, 0.84), ToolResult(call, "", "\x1b[2J")
         self._chunks = [
-            SimpleNamespace(text="Let me see.", reasoning="", tool_results=()),
-            SimpleNamespace(text="", reasoning="", tool_results=(result, failed)),
-            SimpleNamespace(text="", reasoning="", tool_results=(result,)),
-            SimpleNamespace(text="Three.", reasoning="", tool_results=()),
+            Chunk("Let me see."),
+            Chunk(tool_results=(result, failed)),
+            Chunk(tool_results=(result,)),
+            Chunk("Three."),
         ]
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Generator[Chunk]:
         yield from self._chunks
 
     def reply(self) -> Reply:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blades import ToolCall
+from blades import ToolCall, ToolResult
 from blades._output.tool_line import tool_line
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
@@ -18,18 +17,8 @@ LIMIT_SECONDS = 10.0
 LONGEST = 400  # characters, escapes included
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a tool returned."""
-
-    call: ToolCall
-    text: str
-    error: str | None = None
-    seconds: float = 0.84
-
-
 def line(arguments: str = '{"query": "tea"}', text: str = "3", error: str | None = None, name: str = "search") -> str:
-    return tool_line(Result(ToolCall(0, "call_1", name, arguments), text, error))
+    return tool_line(ToolResult(ToolCall(0, "call_1", name, arguments), text, error, 0.84))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from blades._values import Chunk, Reply, StreamState, Timing, ToolCall, Usage
+    from blades._values import Chunk, Reply, StreamState, Timing, Usage
 
 
 class Splitter(Protocol):
@@ -79,30 +79,6 @@ class PresentableStream(ReadableStream, Protocol):
 
     def cancel(self) -> None:
         """Cancel the stream, from any thread."""
-        ...
-
-
-class ToolResultLike(Protocol):
-    """The part of a tool's result that is shown."""
-
-    @property
-    def call(self) -> ToolCall:
-        """The model's call."""
-        ...
-
-    @property
-    def text(self) -> str:
-        """The result as the model gets it."""
-        ...
-
-    @property
-    def error(self) -> str | None:
-        """Why there is no result; None if there is one."""
-        ...
-
-    @property
-    def seconds(self) -> float:
-        """How long the tool ran."""
         ...
 
 

@@ -226,7 +226,7 @@ def print_stream(stream: ReadableStream, file: Writable | None, *, reasoning: bo
                     output.write(chunk.reasoning, dim=True)
                 if chunk.text:
                     output.write(chunk.text)
-                for result in getattr(chunk, "tool_results", ()):
+                for result in chunk.tool_results:
                     output.write_line(tool_line(result))
     except KeyboardInterrupt:
         stream.close()  # it may have been raised before the loop began

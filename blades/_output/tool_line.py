@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from blades._preview import printable
 
 if TYPE_CHECKING:
-    from blades._output.protocol import ToolResultLike
+    from blades._values import ToolResult
 
 NAME_CHARACTERS: Final = 60
 VALUE_CHARACTERS: Final = 40
@@ -17,7 +17,7 @@ RESULT_CHARACTERS: Final = 60
 PARSED_CHARACTERS: Final = 1_000_000  # longer texts are not parsed for the sake of one line
 
 
-def tool_line(result: ToolResultLike) -> str:
+def tool_line(result: ToolResult) -> str:
     """Return a line such as ``search(query="tea") -> 3 items, 0.8 s``. HTML is left to the caller to escape."""
     name = _short(result.call.name, NAME_CHARACTERS)
     if result.error is None:
