@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
 BASE_URL_VARIABLE: Final = "OPENAI_BASE_URL"
 CERTIFICATES_VARIABLE: Final = "SSL_CERT_FILE"
+_SHOWN_CHARACTERS: Final = 200
 _PROXY_VARIABLES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
 # White space, invisible characters and quotes, as they stick to a URL that was copied from a page or a file.
-_STRAY: Final = "[\\s\u00ad\u200b-\u200f\u2060\ufeff\"'`\u2018\u2019\u201c\u201d<>]"
-_STRAY_ENDS: Final = rf"^{_STRAY}+|{_STRAY}+$"
-_STRAY_INSIDE = re.compile('[\\s\u00ad\u200b-\u200f\u2060\ufeff"`\u2018\u2019\u201c\u201d<>\x00-\x1f\x7f]')
+_SPACES: Final = "".join(map(chr, (*range(33), 0x7F, 0x85, 0xA0, 0x1680, *range(0x2000, 0x2010), 0x2028, 0x2029)))
+_STRAY: Final = _SPACES + '\u00ad\u202f\u205f\u2060\u3000\ufeff"`\u2018\u2019\u201c\u201d<>'
 _ENDPOINT: Final = r"(?i)/(chat/completions|completions|responses|embeddings|models)\Z"
 # By hand: importing urllib.parse costs more than the rest of this module.
 _HOST: Final = r"(?i)https?://(?:[^/@]*@)?(?:\[[0-9a-f:.]+\]|[^/:\[\]]+)(?::(\d{1,5}))?(?:/|\Z)"
@@ -76,9 +76,12 @@ def find_endpoint(api_key: str | None, base_url: str | None) -> Endpoint:
 
 def show_url(url: str) -> str:
     """Return a URL for a message: printable, without user, password, query and fragment, which may be secret."""
-    scheme, separator, rest = re.split(r"[?#]", url, maxsplit=1)[0].rpartition("://")
-    shown = printable(scheme.rpartition("@")[2] + separator + rest.rpartition("@")[2])
-    return shown if len(shown) <= 200 else f"{shown[:199]}…"  # noqa: PLR2004 - a bound, not a meaning
+    scheme, separator, rest = url.rpartition("://")
+    place = re.split("[?#]", rest, maxsplit=1)[0]
+    # An @ behind the first of these signs: the signs may be part of a password.
+    place = "..." if "@" in rest[len(place) :] else place.rpartition("@")[2]
+    shown = printable(re.split("[?#]", scheme.rpartition("@")[2], maxsplit=1)[0] + separator + place)
+    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[: _SHOWN_CHARACTERS - 1]}…"
 
 
 def explain_client_failure(error: Exception) -> str:
@@ -130,7 +133,7 @@ def _find(api_key: str | None, base_url: str | None) -> Endpoint | str:
         )
     if url is None:
         return Endpoint(key.value, None, key.source, "the official client's default")
-    trimmed = re.sub(_STRAY_ENDS, "", url.value).rstrip("/")
+    trimmed = url.value.strip(f"{_STRAY}'").rstrip("/")
     if problem := _url_problem(trimmed):
         example = "a base URL such as 'https://host/v1' or 'http://127.0.0.1:8000/v1'"
         return f"expected {example} from {url.source}, got {problem}"
@@ -202,7 +205,7 @@ def _url_problem(url: str) -> str | None:
             not re.match(r"https?://[^/]", url, re.IGNORECASE),
             f"{what}: begin it with https:// or http://, and the host",
         ),
-        (re.search(_STRAY_INSIDE, url), f"{shown}: remove the white space, invisible character or quote in it"),
+        (not set(url).isdisjoint(_STRAY), f"{shown}: remove the white space, invisible character or quote in it"),
         ("://" in url.partition("://")[2], f"{shown}: give one URL"),
         (re.search("[?#]", url), f"{shown} with a query or fragment: remove that (extra_query={{...}} adds a query)"),
         (url.endswith((";", ",", ".")), f"{shown}: remove the last character, {url[-1:]!r}"),
