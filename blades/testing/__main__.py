@@ -1,5 +1,39 @@
 """``python -m blades.testing``: the local server as a process."""
 
-from blades.testing._server import main
+from __future__ import annotations
 
-raise SystemExit(main())
+import time
+from typing import TYPE_CHECKING
+
+from blades.testing import LocalServer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until Ctrl-C or SIGTERM. The first line printed is the base URL."""
+    import argparse  # noqa: PLC0415 - only the command needs it
+    import signal  # noqa: PLC0415 - same
+
+    parser = argparse.ArgumentParser(prog="python -m blades.testing", description=main.__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
+    parser.add_argument("--tls", action="store_true", help="print SSL_CERT_FILE=... as the second line")
+    parser.add_argument("--pace", type=float, default=0.03, metavar="SECONDS", help="between two words")
+    parser.add_argument("--api-key", help="refuse requests without this bearer key")
+    options = parser.parse_args(arguments)
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        with LocalServer(**vars(options)) as server:
+            trust = f"\nSSL_CERT_FILE={server.certificate_file}" if options.tls else ""
+            print(server.base_url + trust, flush=True)  # noqa: T201 - the command's output
+            while True:
+                time.sleep(3600)
+    except KeyboardInterrupt:
+        return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

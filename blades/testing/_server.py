@@ -13,128 +13,34 @@ thread for each connection, and the standard library only.
 
 from __future__ import annotations
 
-import json
 import math
 import selectors
 import socket
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, final
 
-from blades.testing._answers import (
-    MODEL,
-    Answer,
-    Cut,
-    Delay,
-    EncodedAnswer,
-    End,
-    Reset,
-    Stall,
-    check_steps,
-    chunk,
-    encode_json,
-    plan,
-    request_json,
-    talk,
-)
+from blades.testing._answers import Answer, check_steps
+from blades.testing._demo import demo_answer
+from blades.testing._encode import encode
 from blades.testing._http import BadRequest, ClientLeft, Ended, Selector, Wire, read_request, shutdown
+from blades.testing._play import play, refuse
+from blades.testing._records import Connection, Request
 
 if TYPE_CHECKING:
     import ssl
     import tempfile
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from types import TracebackType
 
-__all__ = ["Answer", "Connection", "Cut", "End", "LocalServer", "Request", "Reset", "Stall", "chunk"]
+    from blades.testing._encode import EncodedAnswer
+
+__all__ = ["LocalServer"]
 
 _T = TypeVar("_T")
 Script: TypeAlias = "str | Answer | Callable[[Request], str | Answer]"
-
-
-@final
-@dataclass(eq=False, slots=True)
-class Connection:
-    """One accepted TCP connection. Times are of `time.monotonic`; wait for its events from any thread."""
-
-    number: int
-    """1 for the server's first connection."""
-    opened_at: float = field(default_factory=time.monotonic)
-    closed_by_client: threading.Event = field(default_factory=threading.Event, repr=False)
-    """Set as soon as the client closed, reset or shut down the connection, if it did so before the server."""
-    closed: threading.Event = field(default_factory=threading.Event, repr=False)
-    """Set when the connection has ended, whoever ended it."""
-    closed_at: float | None = None
-
-
-@final
-@dataclass(eq=False, slots=True)
-class Request:
-    """One request that arrived whole, and what became of its answer. Call it from any thread."""
-
-    number: int
-    """1 for the server's first request; its answer has the header ``X-Request-Id: req_local_<number>``."""
-    connection: int
-    """The number of the connection that it came on: equal numbers mean a connection that was used again."""
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    """Names match in any case."""
-    body: bytes = field(repr=False)
-    http10: bool = field(default=False, repr=False)
-    arrived_at: float = field(default_factory=time.monotonic, repr=False)
-    """By `time.monotonic`, as `left_at`."""
-    left: threading.Event = field(default_factory=threading.Event, repr=False)
-    """Set as soon as the client went away before its answer was whole."""
-    left_at: float | None = field(default=None, repr=False)
-    answered: threading.Event = field(default_factory=threading.Event, repr=False)
-    """Set when the whole answer was sent. After `Reset` and `Cut` neither this nor `left` is set."""
-    stalled: threading.Event = field(default_factory=threading.Event, repr=False)
-    """Set while the answer waits in a `Stall`: everything before it has been sent."""
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
-    _releases: float = field(default=0, init=False, repr=False)
-    _bell: socket.socket | None = field(default=None, init=False, repr=False)
-
-    @property
-    def json(self) -> Any:
-        """The body, parsed.
-
-        Raises:
-            ValueError: It is not JSON.
-        """
-        return json.loads(self.body)
-
-    def release(self) -> None:
-        """Let one `Stall` of this answer go on: the present one, or else the next that it comes to."""
-        self._release(1)
-
-    def _release(self, count: float) -> None:
-        with self._lock:
-            self._releases += count
-            if self._bell is not None:
-                self._bell.send(b"\0")
-
-    def _take_release(self, bell: socket.socket | None) -> bool:
-        """Use up a release, if there is one; else ring this bell when there is."""
-        with self._lock:
-            released = self._releases >= 1
-            self._releases -= released
-            self._bell = None if released else bell
-            return released
-
-    def _stall(self, wire: Wire) -> None:
-        near, far = socket.socketpair()
-        with near, far:
-            try:
-                while not self._take_release(far):
-                    self.stalled.set()
-                    wire.wait_for(near)
-                    self.stalled.clear()
-            finally:
-                with self._lock:
-                    self._bell = None
 
 
 @final
@@ -195,7 +101,7 @@ class LocalServer:
         port: int = 0,
     ) -> None:
         check_steps([pace], ())
-        self.default = default if default is not None else lambda request: talk(request.json, pace)
+        self.default = default if default is not None else lambda request: demo_answer(request.json, pace)
         self.requests = []
         self.connection_log = []
         self.errors = []
@@ -382,7 +288,7 @@ class LocalServer:
                 # Nothing is known about this request, and where the next one would begin is not either.
                 unknown = Request(0, connection.number, "", "", {}, b"")
                 refusal = Answer.error(bad.status, str(bad), headers={"Connection": "close"})
-                _play(plan(refusal, unknown, http10=self._http10), unknown, wire)
+                play(encode(refusal, unknown, http10=self._http10), unknown, wire)
                 wire.finish()
             with self._changed:
                 request = Request(len(self.requests) + 1, connection.number, *received)
@@ -390,7 +296,7 @@ class LocalServer:
                 self._changed.notify_all()
             try:
                 chosen = self._choose(request)
-                _play(chosen, request, wire)
+                play(chosen, request, wire)
             except ClientLeft:
                 if not self._closing:
                     request.left_at = time.monotonic()
@@ -403,12 +309,12 @@ class LocalServer:
     def _choose(self, request: Request) -> EncodedAnswer:
         """Answer what is no proper chat request; find and run the script for what is one."""
         try:
-            answer = _refuse(request, self._api_key) or self._run_script(request)
-            return plan(answer, request, http10=self._http10)
+            answer = refuse(request, self._api_key) or self._run_script(request)
+            return encode(answer, request, http10=self._http10)
         except Exception as error:  # noqa: BLE001 - whatever a test's own function raises
             self.errors.append(error)
             answer = Answer.error(500, f"a scripted answer raised {error!r}", type="server_error")
-            return plan(answer, request, http10=self._http10)
+            return encode(answer, request, http10=self._http10)
 
     def _run_script(self, request: Request) -> Answer:
         with self._changed:
@@ -419,75 +325,3 @@ class LocalServer:
         if not isinstance(answer, Answer):
             raise TypeError(f"expected a str or an Answer from the script, got {answer!r:.200}")
         return answer
-
-
-def _refuse(request: Request, api_key: str | None) -> Answer | None:
-    """Answer whatever is not a proper chat request; None if it is one."""
-    path = request.path.partition("?")[0].rstrip("/")
-    chat = path.endswith("/chat/completions")
-    allowed = "POST" if chat else "GET"
-    answer: Answer | None = None
-    if api_key is not None and request.headers.get("authorization") != f"Bearer {api_key}":
-        message = "Incorrect API key provided to the local test server."
-        answer = Answer.error(401, message, code="invalid_api_key")
-    elif not chat and path != "/v1/models":
-        answer = Answer.error(404, f"Unknown request URL: {request.method} {path}.", code="unknown_url")
-    elif request.method != allowed:
-        message = f"Not allowed to make {request.method} requests to {path}, only {allowed}."
-        answer = Answer.error(405, message, code="method_not_supported", headers={"Allow": allowed})
-    elif not chat:
-        model = {"id": MODEL, "object": "model", "created": 1700000000, "owned_by": "blades.testing"}
-        body = encode_json({"object": "list", "data": [model]})
-        answer = Answer.raw(body, content_type="application/json", framing="length")
-    elif not request_json(request):
-        answer = Answer.error(400, "The body of the request must be a JSON object that holds messages.")
-    return answer
-
-
-def _play(answer: EncodedAnswer, request: Request, wire: Wire) -> None:
-    for delay in answer.before:
-        _wait(delay, request, wire)
-    wire.send(answer.head)
-    for step in answer.body:
-        if isinstance(step, bytes):
-            wire.send(step)
-        else:
-            if isinstance(step, Cut) and answer.chunked:
-                wire.send(b"ff\r\ndata: {")
-            _wait(step, request, wire)
-    wire.send(answer.ending)
-
-
-def _wait(delay: Delay, request: Request, wire: Wire) -> None:
-    if isinstance(delay, Stall):
-        request._stall(wire)  # noqa: SLF001 - of this module
-    elif isinstance(delay, Reset):
-        wire.reset()
-    elif isinstance(delay, Cut):
-        wire.cut()
-    else:
-        wire.pause(delay)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C or SIGTERM. The first line printed is the base URL."""
-    import argparse  # noqa: PLC0415 - only the command needs it
-    import signal  # noqa: PLC0415 - same
-
-    parser = argparse.ArgumentParser(prog="python -m blades.testing", description=main.__doc__)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
-    parser.add_argument("--tls", action="store_true", help="print SSL_CERT_FILE=... as the second line")
-    parser.add_argument("--pace", type=float, default=0.03, metavar="SECONDS", help="between two words")
-    parser.add_argument("--api-key", help="refuse requests without this bearer key")
-    options = parser.parse_args(arguments)
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler)
-        with LocalServer(**vars(options)) as server:
-            trust = f"\nSSL_CERT_FILE={server.certificate_file}" if options.tls else ""
-            print(server.base_url + trust, flush=True)  # noqa: T201 - the command's output
-            while True:
-                time.sleep(3600)
-    except KeyboardInterrupt:
-        return 0
