@@ -1,10 +1,9 @@
-"""A small HTTP/2 server on loopback, for a caller's own client: an answer sends "a " and then waits to be released."""
+"""A small HTTP/2 server on loopback for a caller's own client. An answer sends "a " and then waits for `release`."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import threading
 from typing import TYPE_CHECKING, Self
 
@@ -13,7 +12,7 @@ from h2.connection import H2Connection
 from h2.events import RequestReceived, StreamEnded
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import ssl
     from types import TracebackType
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":%s}]}\n\n'
@@ -26,23 +25,21 @@ class Server:
     """Serves until `close`. Call from any thread.
 
     Args:
-        certificate: A file with certificate and key, for TLS with ALPN; None serves plain HTTP/2 with prior knowledge.
+        context: For TLS, to which ALPN is added; None serves plain HTTP/2 with prior knowledge.
     """
 
-    def __init__(self, certificate: Path | None = None) -> None:
-        self.asked = threading.Semaphore(0)
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self.arrived = threading.Semaphore(0)
         """Released once for each request."""
         self.quiet = False
         """Send not even the headers before `release`."""
         self.connections = 0
         self.requests = 0
-        self._context: ssl.SSLContext | None = None
-        if certificate is not None:
-            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._context.load_cert_chain(certificate)
-            self._context.set_alpn_protocols(["h2"])
+        self._context = context
+        if context is not None:
+            context.set_alpn_protocols(["h2"])
         self._listener = socket.create_server(("127.0.0.1", 0))
-        scheme = "http" if certificate is None else "https"
+        scheme = "http" if context is None else "https"
         self.base_url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}/v1"
         self._lock = threading.Lock()
         self._open: list[tuple[socket.socket, H2Connection, int]] = []
@@ -110,4 +107,4 @@ class Server:
             connection.send_headers(stream, HEADERS)
             connection.send_data(stream, FIRST)
         self._open.append((sock, connection, stream))
-        self.asked.release()
+        self.arrived.release()

@@ -278,14 +278,15 @@ class TestClient:
             server.add(Answer.error(500, "no", headers={"Retry-After-Ms": "1"}))
             assert Agent("test", model="m", client=client, max_retries=1).run("go").complete
 
-    def test_azure(self, server: LocalServer) -> None:
+    def test_azure(self) -> None:
         """An Azure client sends to its deployment's path, with its own header for the key."""
-        client = openai.AzureOpenAI(
-            azure_endpoint=server.base_url.removesuffix("/v1"), api_version="2024-10-21", api_key="azure-key"
-        )
-        with client:
-            assert Agent("test", model="deployment", client=client).run("go").complete
-        request = server.requests[0]
+        deployments = "/openai/deployments/deployment"
+        with LocalServer(pace=0, base_path=deployments) as server:
+            endpoint = server.base_url.removesuffix(deployments)
+            client = openai.AzureOpenAI(azure_endpoint=endpoint, api_version="2024-10-21", api_key="azure-key")
+            with client:
+                assert Agent("test", model="deployment", client=client).run("go").complete
+            request = server.wait_for_request()
         assert request.path == "/openai/deployments/deployment/chat/completions?api-version=2024-10-21"
         assert request.headers["api-key"] == "azure-key"
 

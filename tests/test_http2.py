@@ -7,17 +7,16 @@ arrived. And one thread reads for all, which then wait until its own stream has 
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
-
-pytest.importorskip("h2")
+import trustme
 
 from blades import Agent, StreamState, StreamTimeout
-from blades.testing._certificate import make_certificate
 from http2 import Server
 from limits import LIMIT_SECONDS, SOON_SECONDS
 
@@ -31,13 +30,14 @@ if TYPE_CHECKING:
 @pytest.fixture(params=["tls", "prior knowledge"])
 def server(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """Start a server that speaks nothing but HTTP/2."""
-    certificate = None
+    context = None
     if request.param == "tls":
-        authority, certificate = tmp_path / "authority.pem", tmp_path / "server.pem"
-        for file, text in zip((authority, certificate), make_certificate(), strict=True):
-            file.write_text(text)
-        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-    with Server(certificate) as server:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+    with Server(context) as server:
         yield server
 
 
@@ -58,7 +58,7 @@ def agent(server: Server) -> Iterator[Agent]:
 def start(agent: Agent, server: Server, **options: Any) -> Stream:
     """Start a stream, and wait until the server has its request."""
     stream = agent.run_stream("go", **options)
-    assert server.asked.acquire(timeout=LIMIT_SECONDS)
+    assert server.arrived.acquire(timeout=LIMIT_SECONDS)
     return stream
 
 

@@ -1,8 +1,8 @@
 """The server's side of one HTTP/1.1 connection, for `blades.testing`.
 
-A `Wire` never blocks in a read or a write: it waits in ``poll`` for its socket, so that a client that leaves ends every
-phase (handshake, idling, pausing, stalling, sending) within milliseconds, by raising `ClientLeft`. ``poll`` and
-not ``select``, which fails on descriptors from 1,024 up.
+A `Wire` never blocks in a read or a write. It waits in ``poll`` for its socket, so that a client that disconnects ends
+every phase (handshake, idling, pausing, stalling, sending) within milliseconds, by raising `ClientLeft`. ``select``
+would fail on descriptors from 1,024 up.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import selectors
 import socket
 import struct
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, final
+
+from blades.testing._clock import now
 
 if TYPE_CHECKING:
     import ssl
@@ -30,7 +31,7 @@ _BODY_LIMIT = 64 * 1024 * 1024
 
 
 class ClientLeft(Exception):  # noqa: N818 - not an error: the work for this client is over
-    """The client is gone (or the server is closing, which looks the same)."""
+    """The client disconnected (or the server is closing, which looks the same)."""
 
 
 class Ended(Exception):  # noqa: N818 - not an error: the work for this client is over
@@ -38,7 +39,7 @@ class Ended(Exception):  # noqa: N818 - not an error: the work for this client i
 
 
 class BadRequest(Exception):  # noqa: N818 - answered, never raised to a user
-    """What came is not an HTTP request that can be served; `status` is the answer to it."""
+    """The bytes are no HTTP request that can be served; `status` answers them."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -70,7 +71,7 @@ class Headers(Mapping[str, str]):
 
 @final
 class Received(NamedTuple):
-    """A whole request, as it came."""
+    """A whole request, as received."""
 
     method: str
     path: str
@@ -81,30 +82,30 @@ class Received(NamedTuple):
 
 @final
 class Wire:
-    """A non-blocking socket, watched for its end whatever is being done. For its own thread only."""
+    """A non-blocking socket that notices a disconnect during every operation. For its own thread only."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.inbox = bytearray()
-        """What has come and was not taken out yet."""
+        self.received = bytearray()
+        """Bytes that have arrived and were not taken yet."""
         self._sock = sock
-        self._again: tuple[type[OSError], ...] = (BlockingIOError,)
-        self._next_look = 0.0
+        self._retryable: tuple[type[OSError], ...] = (BlockingIOError,)
+        self._next_check_at = 0.0
         self._selector = Selector()
         self._selector.register(sock, selectors.EVENT_READ)
 
     def close(self) -> None:
-        """Close what belongs to the wire; the socket belongs to the caller."""
+        """Release the selector; the caller closes the socket."""
         self._selector.close()
 
     def handshake(self, sock: ssl.SSLSocket) -> None:
-        """Do the TLS handshake, on the socket that the wire was made with."""
+        """Do the TLS handshake on the socket that the wire was made with."""
         import ssl  # noqa: PLC0415 - slow to import; loaded already where there is TLS
 
-        self._again = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+        self._retryable = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
         while True:
             try:
                 sock.do_handshake()
-            except self._again:
+            except self._retryable:
                 self._selector.select()
             except OSError:
                 raise ClientLeft from None
@@ -112,7 +113,7 @@ class Wire:
                 return
 
     def wait(self, timeout: float | None = None, *, writable: bool = False) -> list[Any]:
-        """Wait once until something happens, take in what came, and return the sockets that are ready.
+        """Wait until something happens, read what has arrived, and return the sockets that are ready.
 
         Raises:
             ClientLeft: The client closed, reset, or shut down its sending side.
@@ -122,49 +123,49 @@ class Wire:
         ready = [key.fileobj for key, _ in self._selector.select(timeout)]
         if writable:
             self._selector.modify(self._sock, selectors.EVENT_READ)
-        self._next_look = time.monotonic() + 0.005
+        self._next_check_at = now() + 0.005
         if self._sock in ready:
-            self._take_in()
+            self._receive()
         return ready
 
-    def _take_in(self) -> None:
+    def _receive(self) -> None:
         while True:
             try:
                 data = self._sock.recv(65536)
-            except self._again:
+            except self._retryable:
                 return
             except OSError:
                 raise ClientLeft from None
             if not data:
                 raise ClientLeft
-            self.inbox += data
+            self.received += data
 
     def pause(self, seconds: float) -> None:
-        """Let time pass, for ever with `math.inf`."""
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
+        """Wait; for ever with `math.inf`."""
+        deadline = now() + seconds
+        while (left := deadline - now()) > 0:
             self.wait(None if left == math.inf else left)
 
-    def wait_for(self, bell: socket.socket) -> None:
-        """Wait until something was sent to this socket, and take that out."""
-        self._selector.register(bell, selectors.EVENT_READ)
+    def wait_for_wakeup(self, wakeup: socket.socket) -> None:
+        """Wait until something was sent to this socket, and read it."""
+        self._selector.register(wakeup, selectors.EVENT_READ)
         try:
-            while bell not in self.wait():
+            while wakeup not in self.wait():
                 pass
-            bell.recv(64)
+            wakeup.recv(64)
         finally:
-            self._selector.unregister(bell)
+            self._selector.unregister(wakeup)
 
     def send(self, data: bytes) -> None:
         """Send all of it, in one call where the socket takes it."""
-        # A client that only shut down its sending side does not make sending fail: look for it now and then.
-        if time.monotonic() >= self._next_look:
+        # Sending does not fail to a client that only shut down its own sending side: check for that now and then.
+        if now() >= self._next_check_at:
             self.wait(0)
         view = memoryview(data)
         while view:
             try:
                 view = view[self._sock.send(view) :]
-            except self._again:
+            except self._retryable:
                 self.wait(writable=True)
             except OSError:
                 raise ClientLeft from None
@@ -176,12 +177,12 @@ class Wire:
         raise Ended
 
     def cut(self) -> NoReturn:
-        """End both directions at once; with TLS without the farewell that would make it a proper end."""
+        """End both directions at once, with TLS without the close_notify that would make the end a proper one."""
         shutdown(self._sock)
         raise Ended
 
     def finish(self) -> NoReturn:
-        """End our side properly, then give the client a second to end its own: closing at once could reset it."""
+        """End the server's side properly, then give the client a second for its own: closing at once could reset it."""
         unwrap = getattr(self._sock, "unwrap", None)
         with contextlib.suppress(OSError):
             if unwrap is not None:
@@ -193,7 +194,7 @@ class Wire:
 
 
 def shutdown(sock: socket.socket, how: int = socket.SHUT_RDWR) -> None:
-    """Shut a socket down, below TLS if there is any (whose own method also forgets its session)."""
+    """Shut a socket down, below TLS if there is any: the method of a TLS socket also drops its session."""
     with contextlib.suppress(OSError):
         socket.socket.shutdown(sock, how)
 
@@ -202,11 +203,11 @@ def read_request(wire: Wire) -> Received:
     """Wait for the next whole request.
 
     Raises:
-        BadRequest: It cannot be understood; the connection cannot go on.
-        ClientLeft: The client left first.
+        BadRequest: The request cannot be parsed; the connection cannot go on.
+        ClientLeft: The client disconnected first.
     """
-    while (end := wire.inbox.find(b"\r\n\r\n")) < 0:
-        if len(wire.inbox) > _HEAD_LIMIT:
+    while (end := wire.received.find(b"\r\n\r\n")) < 0:
+        if len(wire.received) > _HEAD_LIMIT:
             raise BadRequest(431, "The headers of the request are too large.")
         wire.wait()
     lines = _take(wire, end + 4).decode("latin-1").strip("\r\n").split("\r\n")
@@ -236,8 +237,8 @@ def _read_body(wire: Wire, headers: Headers) -> bytes:
 
 
 def _read_chunk(wire: Wire) -> bytes:
-    while (end := wire.inbox.find(b"\r\n")) < 0:
-        _check_size(len(wire.inbox))
+    while (end := wire.received.find(b"\r\n")) < 0:
+        _check_size(len(wire.received))
         wire.wait()
     line = _take(wire, end + 2)
     match = re.match(rb"[0-9A-Fa-f]{1,15}(?=\s*[;\r])", line)
@@ -248,10 +249,10 @@ def _read_chunk(wire: Wire) -> bytes:
 
 def _take(wire: Wire, size: int) -> bytes:
     _check_size(size)
-    while len(wire.inbox) < size:
+    while len(wire.received) < size:
         wire.wait()
-    data = bytes(wire.inbox[:size])
-    del wire.inbox[:size]
+    data = bytes(wire.received[:size])
+    del wire.received[:size]
     return data
 
 

@@ -1,32 +1,37 @@
-"""How an encoded answer is sent, and what is answered to a request that is no chat request."""
+"""How an encoded answer is sent, and how a request that is no chat request is answered."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from blades.testing._answers import MODEL, Answer, Cut, Reset, Stall, encode_json
-from blades.testing._encode import request_json
+from blades.testing._encode import encode, request_json
+from blades.testing._records import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blades.testing._answers import Delay
     from blades.testing._encode import EncodedAnswer
-    from blades.testing._http import Wire
-    from blades.testing._records import Request
+    from blades.testing._http import BadRequest, Wire
 
-__all__ = ["play", "refuse"]
+__all__ = ["Script", "end_with_error", "play", "refuse", "run"]
+
+Script: TypeAlias = "str | Answer | Callable[[Request], str | Answer]"
 
 
-def refuse(request: Request, api_key: str | None) -> Answer | None:
-    """Answer whatever is not a proper chat request; None if it is one."""
-    path = request.path.partition("?")[0].rstrip("/")
-    chat = path.endswith("/chat/completions")
+def refuse(request: Request, base_path: str, api_key: str | None) -> Answer | None:
+    """Answer a request that is no proper chat request; return None for one that is."""
+    path = request.path.partition("?")[0]
+    # One slash at the end is accepted; a doubled one inside, or a missing prefix, is another path.
+    chat = path.removesuffix("/") == f"{base_path}/chat/completions"
     allowed = "POST" if chat else "GET"
     answer: Answer | None = None
     if api_key is not None and request.headers.get("authorization") != f"Bearer {api_key}":
         message = "Incorrect API key provided to the local test server."
         answer = Answer.error(401, message, code="invalid_api_key")
-    elif not chat and path != "/v1/models":
-        answer = Answer.error(404, f"Unknown request URL: {request.method} {path}.", code="unknown_url")
+    elif not chat and path.removesuffix("/") != f"{base_path}/models":
+        answer = Answer.error(404, f"Invalid URL ({request.method} {path})")
     elif request.method != allowed:
         message = f"Not allowed to make {request.method} requests to {path}, only {allowed}."
         answer = Answer.error(405, message, code="method_not_supported", headers={"Allow": allowed})
@@ -37,6 +42,28 @@ def refuse(request: Request, api_key: str | None) -> Answer | None:
     elif not request_json(request):
         answer = Answer.error(400, "The body of the request must be a JSON object that holds messages.")
     return answer
+
+
+def run(script: Script, request: Request, pace: float) -> Answer:
+    """Return the answer of a script to a request.
+
+    Raises:
+        TypeError: The script is, or returned, something else.
+    """
+    answer = script(request) if callable(script) else script
+    if isinstance(answer, str):
+        return Answer.text(answer, pause=pace)
+    if not isinstance(answer, Answer):
+        raise TypeError(f"expected a str or an Answer from the script, got {answer!r:.200}")
+    return answer
+
+
+def end_with_error(wire: Wire, error: BadRequest, *, http10: bool) -> NoReturn:
+    """Answer something that is no HTTP request, and end the connection: nobody knows where the next request begins."""
+    unknown = Request(0, 0, "", "", {}, b"")
+    refusal = Answer.error(error.status, str(error), headers={"Connection": "close"})
+    play(encode(refusal, unknown, http10=http10), unknown, wire)
+    wire.finish()
 
 
 def play(answer: EncodedAnswer, request: Request, wire: Wire) -> None:
@@ -55,7 +82,7 @@ def play(answer: EncodedAnswer, request: Request, wire: Wire) -> None:
 
 def _wait(delay: Delay, request: Request, wire: Wire) -> None:
     if isinstance(delay, Stall):
-        request._stall(wire)  # noqa: SLF001 - of this module
+        request._stall(wire)
     elif isinstance(delay, Reset):
         wire.reset()
     elif isinstance(delay, Cut):
