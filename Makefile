@@ -3,7 +3,7 @@ PYTHON ?= python3
 # The oldest versions that pyproject.toml allows.
 OLDEST := openai==2.0.0 chevron==0.14.0 python-dotenv==1.0.0 opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 sentencex==1.0.30
 
-.PHONY: demo test lint test-newest test-oldest coverage test-engine bench clean
+.PHONY: demo test lint test-newest test-oldest coverage test-engine bench demo-recording clean
 
 demo: .venv/demo
 	@.venv/bin/python examples/run_stream.py
@@ -33,9 +33,13 @@ coverage: .venv/test
 test-engine: .venv-engine/test
 	.venv-engine/bin/python -m pytest -v -s tests/engine/checks.py
 
-# Ten minutes, on a machine that has nothing else to do; with PEERS=1 other clients are measured as well.
+# Half an hour, on a machine that has nothing else to do; with PEERS=1 other clients are measured as well.
 bench: .venv/bench
 	.venv/bin/python benchmarks/run.py $(if $(PEERS),--peers)
+
+# docs/demo.svg, from a real run of the demo.
+demo-recording: .venv/bench
+	.venv/bin/python benchmarks/record_demo.py
 
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv

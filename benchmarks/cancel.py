@@ -31,6 +31,7 @@ LIMIT_SECONDS = 30.0
 SETTLE_SECONDS = 0.005
 """Longer than a thread needs from the event that the benchmark sees to the call that blocks."""
 READ_TIMEOUT_SECONDS = 2.0
+FIGURES = ("median", "p99", "worst")
 
 
 @dataclass
@@ -287,18 +288,8 @@ def main() -> None:
         busy(rounds),
         official(3),
     )
-    head = [
-        "phase",
-        "count",
-        "next() returns: median",
-        "p99",
-        "worst",
-        "server notices: median",
-        "p99",
-        "worst",
-        "goal",
-        "",
-    ]
+    figures_of = [f"{what}: {name}" for what in ("next() returns", "server notices") for name in FIGURES]
+    head = ["phase", "count", *figures_of, "goal", ""]
     print(lay_out([head, *(phase.cells() for section in sections for phase in section)]))
 
 
