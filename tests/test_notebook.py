@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from ipykernel.kernelspec import write_kernel_spec
 from jupyter_client.manager import KernelManager
 
 from blades import Agent, StreamState
-from blades._output.notebook import CHARACTERS_A_SECOND, PERIOD_SECONDS, pause_after
+from blades._output.view import CHARACTERS_PER_SECOND, PERIOD_SECONDS, SECTION_CHARACTERS, pause_after
 from blades.testing import Answer, Cut, LocalServer, Stall, chunk
 from limits import SOON_SECONDS, START_SECONDS
 
@@ -36,18 +37,41 @@ class Cell:
     error: str = ""
     drawn: list[dict[str, Any]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
-    displays: set[str] = field(default_factory=set)
+    displays: dict[str, dict[str, Any]] = field(default_factory=dict)
     kinds: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
     printed: str = ""
     result: str = ""
     seconds_to_stop: float = 0.0
 
     @property
     def shown(self) -> str:
-        """What is on the page when the cell has ended."""
-        text = self.drawn[-1]["text/markdown"]
-        assert isinstance(text, str)
-        return text
+        """What is on the page now."""
+        return "".join(bundle["text/html"] for bundle in self.displays.values())
+
+    @property
+    def plain(self) -> str:
+        """What is on a console now, which ignores updates."""
+        kept = zip(self.kinds, self.drawn, strict=True)
+        return "".join(bundle["text/plain"] + "\n" for kind, bundle in kept if kind == "display_data")
+
+    def see(self, message: dict[str, Any]) -> None:
+        """Take what the kernel sends."""
+        kind, content = message["msg_type"], message["content"]
+        if kind in {"display_data", "update_display_data"}:
+            bundle = content["data"]
+            assert set(bundle) == {"text/html", "text/plain"}
+            self.drawn.append(bundle)
+            self.times.append(message["header"]["date"].timestamp())
+            self.displays[content["transient"].get("display_id", str(len(self.drawn)))] = bundle
+            self.kinds.append(kind)
+        elif kind == "stream":
+            self.printed += content["text"]
+        elif kind == "execute_result":
+            self.result = content["data"]["text/plain"]
+        elif kind == "error":
+            self.error += content["ename"]
+            self.lines += content["traceback"]
 
 
 class Kernel:
@@ -67,28 +91,23 @@ class Kernel:
         self.client.start_channels()
         self.client.wait_for_ready(timeout=START_SECONDS)
 
-    def run(self, code: str, *, at: str | None = None, do: Callable[[], object] | None = None) -> Cell:
-        """Run a cell; when this text is on the page, do something, or else press the stop button."""
+    def run(
+        self, code: str, *, at: str | None = None, do: Callable[[], object] | None = None, notebook: bool = True
+    ) -> Cell:
+        """Run a cell, of a notebook or of a console.
+
+        When the text `at` is on the page, do something, or else press the stop button.
+        """
         cell = Cell("")
         done_at = 0.0
+        self.client.session.metadata = {"cellId": "1"} if notebook else {}
 
         def see(message: dict[str, Any]) -> None:
             nonlocal at, done_at
-            kind, content = message["msg_type"], message["content"]
-            if kind in {"display_data", "update_display_data"}:
-                cell.drawn.append(content["data"])
-                cell.times.append(message["header"]["date"].timestamp())
-                cell.displays.add(content["transient"]["display_id"])
-                cell.kinds.append(kind)
-                if at is not None and at in cell.shown:
-                    at, done_at = None, time.monotonic()
-                    (do or self.manager.interrupt_kernel)()
-            elif kind == "stream":
-                cell.printed += content["text"]
-            elif kind == "execute_result":
-                cell.result = content["data"]["text/plain"]
-            elif kind == "error":
-                cell.error += content["ename"]
+            cell.see(message)
+            if at is not None and at in cell.shown:
+                at, done_at = None, time.monotonic()
+                (do or self.manager.interrupt_kernel)()
 
         reply = self.client.execute_interactive(code, timeout=START_SECONDS, output_hook=see)
         cell.seconds_to_stop = time.monotonic() - done_at
@@ -120,22 +139,20 @@ def kernel(running_kernel: Kernel, server: LocalServer) -> Kernel:
 
 
 class TestShowing:
-    """A stream is drawn while it comes, on one display."""
+    """A stream is drawn while it comes."""
 
-    def test_the_last_expression_of_a_cell_is_drawn_live(self, kernel: Kernel, server: LocalServer) -> None:
-        """In a running event loop, as every cell has one; nothing else is put out."""
+    def test_last_expression_of_a_cell_is_drawn_live(self, kernel: Kernel, server: LocalServer) -> None:
+        """One display, in a running event loop, as every cell has one; nothing else is put out."""
         server.add(Answer("# One\n\n", "two ", Stall(), "three"))
         code = "import asyncio; asyncio.get_running_loop()\nagent.run_stream('go')"
-        cell = kernel.run(code, at="# One\n\ntwo ", do=server.release)
+        cell = kernel.run(code, at="<h1>One</h1>\n<p>two</p>\n", do=server.release)
         assert (cell.status, cell.error, cell.printed, cell.result) == ("ok", "", "", "")
         assert len(cell.displays) == 1
         assert cell.kinds[0] == "display_data"
         assert set(cell.kinds[1:]) == {"update_display_data"}
-        text, _, line = cell.shown.rpartition("\n\n")
-        assert text == "# One\n\ntwo three"
-        assert re.fullmatch(
-            r"<small><b>finished</b> · 4 tokens · first chunk after [\d.]+ s · [\d,]+ chunks/s</small>", line
-        )
+        text, _, line = cell.shown.rpartition("<small>")
+        assert text == "<h1>One</h1>\n<p>two three</p>\n"
+        assert line.startswith("<b>finished</b> · 4 tokens · ")
         assert cell.drawn[-1]["text/plain"].startswith("# One\n\ntwo three\n\n[finished · 4 tokens · ")
 
     def test_display_is_the_same_and_returns_nothing(self, kernel: Kernel, server: LocalServer) -> None:
@@ -143,37 +160,39 @@ class TestShowing:
         server.add("one two")
         cell = kernel.run("stream = agent.run_stream('go')\nstream.display()")
         assert (cell.status, cell.result) == ("ok", "")
-        assert cell.shown.startswith("one two\n\n<small><b>finished</b> · ")
+        assert cell.shown.startswith("<p>one two</p>\n<small><b>finished</b> · ")
         assert kernel.run("stream.reply().text, stream.reply().complete").result == "('one two', True)"
 
-    def test_a_stream_that_has_ended_can_be_shown_again(self, kernel: Kernel, server: LocalServer) -> None:
-        """Read by whatever loop."""
+    def test_stream_that_has_ended_can_be_shown_again(self, kernel: Kernel, server: LocalServer) -> None:
+        """Whatever loop read it."""
         server.add("one two")
         cell = kernel.run("stream = agent.run_stream('go')\nfor chunk in stream: pass\nstream")
         assert cell.kinds == ["display_data"]
-        assert cell.shown.startswith("one two\n\n<small><b>finished</b> · ")
+        assert cell.shown.startswith("<p>one two</p>\n<small><b>finished</b> · ")
 
     def test_reasoning_is_folded_above_the_text(self, kernel: Kernel, server: LocalServer) -> None:
-        """It is shown as soon as it comes, and can do nothing to the page."""
+        """It is shown as soon as it comes, and can do nothing to the page; a console is told its length."""
         server.add(
-            Answer(chunk(reasoning_content="Hm </details>\n\n"), chunk(reasoning_content="<b>"), Stall(), "So <b>.")
+            Answer(chunk(reasoning_content="Hm </details>\n\n"), chunk(reasoning_content="<b>$x$"), Stall(), "So <b>.")
         )
-        folded = (
-            "<details><summary>Reasoning (18 characters)</summary>"
-            "<blockquote>Hm &#60;/details&#62;<br><br>&#60;b&#62;</blockquote></details>\n\n"
-        )
-        cell = kernel.run("agent.run_stream('go')", at=folded, do=server.release)
-        assert cell.shown.startswith(f"{folded}So &#60;b>.\n\n<small>")
+        reasoning = "Hm &lt;/details&gt;\n\n&lt;b&gt;<span>$</span>x<span>$</span></blockquote></details>\n"
+        cell = kernel.run("agent.run_stream('go')", at=reasoning, do=server.release)
+        assert cell.shown.startswith("<details><summary")
+        assert f"{reasoning}<p>So &lt;b&gt;.</p>\n<small>" in cell.shown
+        assert next(iter(cell.displays.values()))["text/plain"] == "[Reasoning (21 characters)]"
 
-    def test_the_end_is_told_below_code_that_was_not_closed(self, kernel: Kernel, server: LocalServer) -> None:
+    def test_end_is_reported_below_code_that_was_not_closed(self, kernel: Kernel, server: LocalServer) -> None:
         """And why it is the end, if that is not the usual one."""
-        server.add(Answer("```python\nx = 1", finish_reason="length"))
-        assert "```python\nx = 1\n```\n\n<small><b>finished (length)</b>" in kernel.run("agent.run_stream('go')").shown
+        server.add(Answer("```\nx = 1", finish_reason="length"))
+        cell = kernel.run("agent.run_stream('go')")
+        assert cell.shown.startswith("<pre><code>x = 1</code></pre>\n<small><b>finished (length)</b>")
 
-    def test_a_refusal_is_shown(self, kernel: Kernel, server: LocalServer) -> None:
+    def test_refusal_is_shown(self, kernel: Kernel, server: LocalServer) -> None:
         """Where there is no text."""
         server.add(Answer(chunk(refusal="I will not.")))
-        assert kernel.run("agent.run_stream('go')").shown.startswith("I will not.\n\n<small>")
+        cell = kernel.run("agent.run_stream('go')")
+        assert ">I will not.</pre>\n<small>" in cell.shown
+        assert cell.drawn[-1]["text/plain"].startswith("I will not.\n\n[finished")
 
     def test_it_is_drawn_some_15_times_a_second(self, kernel: Kernel, server: LocalServer) -> None:
         """However many chunks come; the last state is drawn always."""
@@ -182,22 +201,90 @@ class TestShowing:
         cell = kernel.run("agent.run_stream('go')")
         seconds = cell.times[-1] - cell.times[0]
         assert 3 <= len(cell.drawn) <= seconds / PERIOD_SECONDS + 3
-        assert cell.shown.startswith("".join(words))
+        assert cell.shown.startswith(f"<p>{''.join(words).strip()}</p>")
+
+    def test_long_answer_is_a_row_of_displays(self, kernel: Kernel, server: LocalServer) -> None:
+        """What is updated stays short, so that the end of a long answer costs what its start does."""
+        paragraph = "word " * 100 + "[a][1]\n\n"
+        pieces = [step for _ in range(40) for step in (paragraph, 0.02)]
+        server.add(Answer(*pieces, "[1]: https://e.example/a\n"))
+        cell = kernel.run("agent.run_stream('go')")
+        assert len(cell.displays) >= 2
+        assert cell.shown.count('href="https://e.example/a"') == 40
+        longest = max(len(bundle["text/plain"]) for bundle in cell.drawn)
+        assert longest < 20 * SECTION_CHARACTERS / 4
+        assert "".join(bundle["text/plain"] for bundle in cell.displays.values()).count("word") == 4_000
 
     @pytest.mark.parametrize(
-        ("markdown", "cost_seconds", "pause_seconds"),
+        ("characters", "formulas", "cost_seconds", "pause_seconds"),
         [
-            pytest.param("short", 0.001, PERIOD_SECONDS, id="short"),
-            pytest.param("short", 0.05, 0.5, id="slow-machine"),
-            pytest.param("x" * 10 * CHARACTERS_A_SECOND, 0.001, 10.0, id="long"),
-            pytest.param("$x$ " * 50, 0.001, 1.0, id="formulas"),
+            pytest.param(5, 0, 0.001, PERIOD_SECONDS, id="short"),
+            pytest.param(5, 0, 0.05, 0.5, id="slow-machine"),
+            pytest.param(10 * CHARACTERS_PER_SECOND, 0, 0.001, 10.0, id="long"),
+            pytest.param(0, 100, 0.001, 1.0, id="formulas"),
         ],
     )
     def test_the_more_a_drawing_costs_the_fewer_there_are(
-        self, markdown: str, cost_seconds: float, pause_seconds: float
+        self, characters: int, formulas: int, cost_seconds: float, pause_seconds: float
     ) -> None:
         """No more than a tenth of the processor: the kernel's, which is measured, and the browser's, which is not."""
-        assert pause_after(markdown, cost_seconds) == pytest.approx(pause_seconds, rel=0.01)
+        assert pause_after(characters, formulas, cost_seconds) == pytest.approx(pause_seconds, rel=0.01)
+
+
+class TestFrontEnds:
+    """Where displays cannot be updated, each holds what has ended since the one before."""
+
+    TEXT = "# One\n\ntwo three\n\n- four\n"
+
+    def add(self, server: LocalServer) -> None:
+        """Let the server answer with three blocks, two of which end before a pause."""
+        server.add(Answer("# One\n\ntwo ", "three\n\n- fo", "ur\n", Stall()))
+
+    def test_console_shows_block_by_block(self, kernel: Kernel, server: LocalServer) -> None:
+        """Live, whole and once: `jupyter console`, qtconsole and Spyder apply no updates, and clear nothing."""
+        self.add(server)
+        stop = server.release
+        cell = kernel.run("agent.run_stream('go')", at="<p>two three</p>", do=stop, notebook=False)
+        assert set(cell.kinds) == {"display_data"}
+        plain = re.sub("\n+", "\n", cell.plain)
+        assert plain.startswith("# One\ntwo three\n- four\n[finished")
+
+    def test_console_is_sent_no_control_sequences(self, kernel: Kernel, server: LocalServer) -> None:
+        """The plain text may reach a terminal."""
+        server.add("a\x1b]0;title\x07b \x1b[31mred\u202e")
+        assert kernel.run("agent.run_stream('go')", notebook=False).plain.startswith("ab red\n")
+
+    def test_output_widget_shows_all_of_it(self, kernel: Kernel, server: LocalServer) -> None:
+        """It ignores updates, too."""
+        self.add(server)
+        code = "import ipywidgets\nout = ipywidgets.Output()\nwith out: agent.run_stream('go').display()"
+        cell = kernel.run(code, at="<p>two three</p>", do=server.release)
+        assert set(cell.kinds[:-1]) == {"display_data"}
+        assert "<h1>One</h1>" in cell.shown
+        assert "<li>four</li>" in cell.shown
+        server.add(self.TEXT)
+        assert len(kernel.run("agent.run_stream('go')").displays) == 1
+
+    def test_reply_is_shown_as_its_text(self, kernel: Kernel, server: LocalServer) -> None:
+        """Formatted where HTML is shown."""
+        server.add("# One $x$")
+        code = "from blades._output.notebook import bundle_reply\nbundle_reply(agent.run('go'))"
+        expected = {"text/html": "<h1>One <span>\\(x\\)</span></h1>\n", "text/plain": "# One $x$"}
+        assert ast.literal_eval(kernel.run(code).result) == expected
+
+    def test_without_the_libraries_the_text_is_shown_as_it_is(self, kernel: Kernel, server: LocalServer) -> None:
+        """With one hint."""
+        server.add("# One\n\n<b>two</b> $x$\n\nthree")
+        code = (
+            "import sys\nfrom blades._output import markdown_html\n"
+            "kept, sys.modules['nh3'] = sys.modules['nh3'], None\nmarkdown_html._make_cleaner.cache_clear()\n"
+            "try: agent.run_stream('go').display()\nfinally: sys.modules['nh3'] = kept"
+        )
+        cell = kernel.run(code)
+        assert cell.status == "ok"
+        text = re.sub("<[^>]*>|\n", "", cell.shown)
+        assert text.startswith("# One&lt;b&gt;two&lt;/b&gt; $x$threefinished · ")
+        assert cell.shown.count("pip install &#x27;blades-sdk[notebook]&#x27;") == 1
 
 
 class TestEnding:
@@ -207,25 +294,43 @@ class TestEnding:
     def test_the_stop_button_cancels_and_the_partial_answer_stays(
         self, kernel: Kernel, server: LocalServer, last: str
     ) -> None:
-        """At once, without a traceback; the server sees the disconnect."""
+        """At once, with one line instead of a traceback; the server sees the disconnect."""
         server.add(Answer("half an ", "answer", Stall()))
         cell = kernel.run(f"stream = agent.run_stream('go')\n{last}", at="half an answer")
         assert cell.seconds_to_stop < SOON_SECONDS
-        assert (cell.status, cell.error, cell.result) == ("ok", "", "")
-        assert cell.shown.startswith("half an answer\n\n<small><b>cancelled</b> · first chunk after ")
+        assert (cell.status, cell.error, cell.result) == ("error", "Stopped", "")
+        assert cell.lines == ["Stopped: the answer above is partial, and the code after it did not run."]
+        assert cell.shown.startswith("<p>half an answer</p>\n<small><b>cancelled</b> · ")
         assert server.requests[0].left.wait(SOON_SECONDS)
         assert kernel.run("stream.state.value, stream.reply().complete").result == "('cancelled', False)"
 
-    def test_the_code_after_display_goes_on(self, kernel: Kernel, server: LocalServer) -> None:
-        """As after any stream that was cancelled."""
+    def test_the_stop_button_ends_a_loop_of_displays(self, kernel: Kernel, server: LocalServer) -> None:
+        """And the code after it, and, since the cell fails, "Run All"."""
         server.add(Answer("half", Stall()))
-        code = "stream = agent.run_stream('go')\nstream.display()\nprint(stream.state.value)"
-        assert kernel.run(code, at="half").printed == "cancelled\n"
+        cell = kernel.run("for _ in range(3): agent.run_stream('go').display()\nprint('after')", at="half")
+        assert (cell.status, cell.printed) == ("error", "")
+        assert len(server.requests) == 1
 
-    def test_a_stream_cancelled_before_its_first_text_says_so(self, kernel: Kernel) -> None:
+    def test_the_stop_button_is_a_keyboard_interrupt(self, kernel: Kernel, server: LocalServer) -> None:
+        """Code that wants to go on can catch it."""
+        server.add(Answer("half", Stall()))
+        code = "try: agent.run_stream('go').display()\nexcept KeyboardInterrupt: print('after')"
+        cell = kernel.run(code, at="half")
+        assert (cell.status, cell.printed) == ("ok", "after\n")
+
+    def test_cancel_is_no_failure(self, kernel: Kernel, server: LocalServer) -> None:
+        """The code after display() goes on when something else cancels the stream."""
+        server.add(Answer("half", Stall()))
+        code = (
+            "import threading\nstream = agent.run_stream('go')\n"
+            "threading.Timer(0.2, stream.cancel).start()\nstream.display()\n"
+        )
+        assert kernel.run(code + "print(stream.state.value)").printed == "cancelled\n"
+
+    def test_stream_cancelled_before_its_first_text_says_so(self, kernel: Kernel) -> None:
         """One line, and nothing else."""
         cell = kernel.run("stream = agent.run_stream('go')\nstream.cancel()\nstream")
-        assert [data["text/markdown"] for data in cell.drawn] == ["\n\n<small><b>cancelled</b></small>"]
+        assert [data["text/html"] for data in cell.drawn] == ["<small><b>cancelled</b></small>"]
 
     @pytest.mark.parametrize("last", ["stream.display()", "stream"], ids=["display", "last-expression"])
     def test_a_failure_is_raised_and_the_partial_answer_stays(
@@ -235,7 +340,7 @@ class TestEnding:
         server.add(Answer("half an ", "answer", Cut()))
         cell = kernel.run(f"stream = agent.run_stream('go')\n{last}")
         assert (cell.status, cell.error, cell.result) == ("error", "StreamInterrupted", "")
-        assert cell.shown.startswith("half an answer\n\n<small><b>failed: StreamInterrupted</b> · ")
+        assert cell.shown.startswith("<p>half an answer</p>\n<small><b>failed: StreamInterrupted</b> · ")
 
     def test_an_answer_that_never_starts_raises(self, kernel: Kernel, server: LocalServer) -> None:
         """With the official client's exception."""
@@ -313,8 +418,13 @@ class TestFaults:
     ) -> None:
         """Nobody sees the rest, so the server need not write it."""
 
+        class Kernel:
+            @staticmethod
+            def get_parent() -> dict[str, dict[str, str]]:
+                return {"header": {"msg_id": "1"}, "metadata": {"cellId": "1"}}
+
         class Shell:
-            kernel = object()
+            kernel = Kernel
 
         def broken(*_: object, **__: object) -> None:
             raise OSError("the front end is gone")

@@ -1,57 +1,68 @@
-"""Showing a stream in a notebook, live. IPython is used where it is already there, and never imported first.
+"""Shows streams and replies in notebooks. IPython is used where it is already loaded, and never imported first.
 
-The stream is read in a thread of its own, and drawn by the thread that runs the cell: so what has come is drawn even if
-nothing more comes for a while, and the stop button (`KeyboardInterrupt`, in the cell's thread) finds it ready to leave.
+The stream is read in a thread of its own and drawn by the thread that runs the cell. What has come is thereby drawn
+even if nothing more comes for a while, and the stop button (`KeyboardInterrupt`, in the cell's thread) takes effect at
+once.
 """
 
 from __future__ import annotations
 
 import sys
-import time
-from html import escape
-from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final, final
 
-from blades._output.sanitize import closed, folded, harmless
+from blades._output.folded import fold_calls, fold_reasoning
+from blades._output.markdown_html import make_renderer
+from blades._output.status import describe
 from blades._output.terminal import print_stream
+from blades._output.transcript import Transcript
+from blades._output.view import HINT, View, make_bundle
 from blades._values import StreamState
 
 if TYPE_CHECKING:
-    from blades._stream import Stream
+    from blades._output.protocol import PresentableStream
+    from blades._values import Reply
 
-PERIOD_SECONDS: Final = 1 / 15  # between two drawings, at least
-SHARE: Final = 0.1  # of the processor, for drawing, at most
-# The browser lays out the whole text each time, which no kernel sees: JupyterLab took 3 to 4 microseconds a character,
-# and some milliseconds a formula. This keeps it near a tenth as well.
-CHARACTERS_A_SECOND: Final = 30_000
-CHARACTERS_A_DOLLAR: Final = 300
 WAKE_SECONDS: Final = 0.2  # how often a wait looks up: on Windows, only then does an interrupt get through
 LEAVE_SECONDS: Final = 2.0  # how long to wait, after the stop button, for a reader that comes back within milliseconds
+_RUNNING: Final = {StreamState.OPENING, StreamState.STREAMING}
 
 
-def display_stream(stream: Stream) -> None:
+@final
+class Stopped(KeyboardInterrupt):
+    """The stop button was pressed while a stream was shown. IPython shows this without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return ["Stopped: the answer above is partial, and the code after it did not run."]
+
+
+def display_stream(stream: PresentableStream) -> None:
     """Do the work of `Stream.display`."""
-    if getattr(_shell(), "kernel", None) is None:  # no IPython, or its terminal
+    shell = _shell()
+    if getattr(shell, "kernel", None) is None:  # no IPython, or its terminal
         print_stream(stream, None, reasoning=False, escape=True)
         return
-    view = _View(stream)
-    reader = _Reader(stream)
+    transcript = Transcript(stream)
+    view = View(stream, transcript, updates=_applies_updates(shell.kernel))
+    stopped = False
     try:
         pause = 0.0
-        while not reader.ended.wait(pause):
-            while not reader.news.wait(WAKE_SECONDS):
+        while not transcript.ended.wait(pause):
+            while not transcript.news.wait(WAKE_SECONDS):
                 pass
-            reader.news.clear()
+            transcript.news.clear()
             pause = view.draw()
     except KeyboardInterrupt:
+        stopped = True
         stream.cancel()
-        reader.ended.wait(LEAVE_SECONDS)
+        transcript.ended.wait(LEAVE_SECONDS)
     except BaseException:
         stream.cancel()
         raise
-    if stream.state not in _RUNNING:  # else it was not ours: another thread reads it
-        view.draw(_line(stream, reader.failure))
-    failure, reader.failure = reader.failure, None
+    if stream.state not in _RUNNING:  # else another thread reads it
+        view.draw(describe(stream, transcript.failure))
+    failure = transcript.take_failure()
+    if stopped:
+        raise Stopped from None
     if failure is not None:
         try:
             raise failure
@@ -59,7 +70,7 @@ def display_stream(stream: Stream) -> None:
             del failure  # else it keeps this frame, which keeps it, and with it all the callers' frames
 
 
-def display_result(stream: Stream) -> None:
+def display_result(stream: PresentableStream) -> None:
     """Display a stream that is the last expression of a cell."""
     try:
         display_stream(stream)
@@ -73,10 +84,25 @@ def display_result(stream: Stream) -> None:
         result.error_in_exec = error
 
 
-def pause_after(markdown: str, cost_seconds: float) -> float:
-    """Return how many seconds to wait after a drawing that took so much of the processor."""
-    weight = len(markdown) + CHARACTERS_A_DOLLAR * markdown.count("$")
-    return max(PERIOD_SECONDS, cost_seconds / SHARE, weight / CHARACTERS_A_SECOND)
+def bundle_reply(reply: Reply) -> dict[str, str]:
+    """Do the work of `Reply._repr_mimebundle_`: the text, plain and as HTML."""
+    renderer = make_renderer()
+    blocks = [fold_reasoning(reply.reasoning)] if reply.reasoning else []
+    blocks += renderer.feed(reply.text or reply.refusal, whole=True)[:1]
+    blocks += [fold_calls(reply.tool_calls)] if reply.tool_calls else []
+    note = "" if reply.complete else "incomplete"
+    hint = "" if renderer.is_rich else HINT
+    return make_bundle(blocks, " · ".join(filter(None, (note, hint))))
+
+
+def html_of_reply(reply: Reply) -> tuple[str, str]:
+    """Do the work of ``Reply._mime_``, which marimo calls."""
+    return "text/html", bundle_reply(reply)["text/html"]
+
+
+def html_of_stream(stream: PresentableStream) -> tuple[str, str]:
+    """Do the work of ``Stream._mime_``, which marimo calls: read the rest and return all of it."""
+    return html_of_reply(stream.reply())
 
 
 def _shell() -> Any:
@@ -85,91 +111,25 @@ def _shell() -> Any:
     return None if ipython is None else ipython.get_ipython()
 
 
-_RUNNING: Final = {StreamState.OPENING, StreamState.STREAMING}
+def _applies_updates(kernel: Any) -> bool:
+    """Return whether what is displayed can be updated here.
+
+    Consoles (``jupyter console``, qtconsole, Spyder) and the Output widget ignore updates. A kernel is not told who
+    shows its output; but notebooks send the id of the cell with its code, and consoles have no cells.
+    """
+    try:
+        parent = kernel.get_parent()
+        return "cellId" in parent["metadata"] and not _is_captured(parent["header"]["msg_id"])
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
-@final
-class _Reader:
-    """Reads a stream to its end in a thread of its own."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.news = Event()
-        self.ended = Event()
-        self.failure: BaseException | None = None
-        Thread(target=self._run, args=(stream,), name="blades-display", daemon=True).start()
-
-    def _run(self, stream: Stream) -> None:
-        try:
-            while stream.next():
-                self.news.set()
-        except BaseException as error:  # noqa: BLE001 - raised again in the cell's thread
-            self.failure = error
-        finally:
-            self.ended.set()
-            self.news.set()
-
-
-@final
-class _View:
-    """One display in the notebook, made when there is something to show."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._handle: Any = None
-        self._length = 0
-        self._reasoning = 0, ""  # its length, and as it is shown
-
-    def draw(self, line: str = "") -> float:
-        """Show the answer as it is now, and return how many seconds to wait until the next time.
-
-        Args:
-            line: What to say below it, at the end.
-        """
-        started = time.thread_time()
-        text, reasoning = self._stream.text, self._stream.reasoning
-        if line and not text:
-            text = self._refusal()
-        length = len(text) + len(reasoning)
-        if length == self._length and not line:
-            return PERIOD_SECONDS
-        self._length = length
-        if len(reasoning) > self._reasoning[0]:
-            self._reasoning = len(reasoning), folded(reasoning)
-        markdown = self._reasoning[1] + harmless(text)
-        if line:
-            state, dot, rest = escape(line).partition(" · ")
-            markdown = f"{closed(markdown)}\n\n<small><b>{state}</b>{dot}{rest}</small>"
-        self._show({"text/markdown": markdown, **({"text/plain": f"{text}\n\n[{line}]"} if line else {})})
-        return pause_after(markdown, time.thread_time() - started)
-
-    def _refusal(self) -> str:
-        finished = self._stream.state is StreamState.FINISHED
-        return self._stream.reply().refusal if finished else ""
-
-    def _show(self, bundle: dict[str, str]) -> None:
-        if self._handle is None:
-            from IPython import display  # noqa: PLC0415 - IPython is there, else this is not reached
-
-            show: Any = display.display
-            self._handle = show(bundle, raw=True, display_id=True)
-        else:
-            self._handle.update(bundle, raw=True)
-
-
-def _line(stream: Stream, failure: BaseException | None) -> str:
-    """Describe how a stream ended: state, tokens, times."""
-    state = stream.state.value
-    if failure is not None:
-        state = f"{state}: {type(failure).__name__}"
-    elif stream.finish_reason not in {None, "stop"} and stream.state is StreamState.FINISHED:
-        state = f"{state} ({stream.finish_reason})"
-    parts = [state]
-    usage, timing = stream.usage, stream.timing
-    if usage is not None and usage.completion_tokens is not None:
-        parts.append(f"{usage.completion_tokens:,} tokens")
-    if timing.first_chunk is not None:
-        parts.append(f"first chunk after {timing.first_chunk:.2f} s")
-        streaming = timing.total - timing.first_chunk
-        if timing.chunks > 1 and streaming > 0:
-            parts.append(f"{(timing.chunks - 1) / streaming:,.0f} chunks/s")
-    return " · ".join(parts)
+def _is_captured(message_id: str) -> bool:
+    """Return whether an Output widget shows what the cell displays."""
+    ipywidgets = sys.modules.get("ipywidgets")
+    if ipywidgets is None:
+        return False
+    widgets = ipywidgets.Widget.get_manager_state()["state"].values()
+    return any(
+        widget["model_name"] == "OutputModel" and widget["state"].get("msg_id") == message_id for widget in widgets
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from blades._values import Chunk, Reply, StreamState, Timing, Usage
+    from blades._values import Chunk, Reply, StreamState, Timing, ToolCall, Usage
 
 
 class Splitter(Protocol):
@@ -70,6 +70,11 @@ class PresentableStream(ReadableStream, Protocol):
     @property
     def usage(self) -> Usage | None:
         """The token counts."""
+        ...
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls so far."""
         ...
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from blades._preview import printable
 
 if TYPE_CHECKING:
-    from blades._values import ToolResult
+    from blades._values import ToolCall, ToolResult
 
 NAME_CHARACTERS: Final = 60
 VALUE_CHARACTERS: Final = 40
@@ -19,12 +19,16 @@ PARSED_CHARACTERS: Final = 1_000_000  # longer texts are not parsed for the sake
 
 def tool_line(result: ToolResult) -> str:
     """Return a line such as ``search(query="tea") -> 3 items, 0.8 s``. HTML is left to the caller to escape."""
-    name = _short(result.call.name, NAME_CHARACTERS)
     if result.error is None:
         outcome = _describe(result.text)
     else:
         outcome = _short(f"failed: {result.error}", ARGUMENTS_CHARACTERS)
-    return f"{name}({_arguments(result.call.arguments)}) -> {outcome}, {result.seconds:.1f} s"
+    return f"{call_line(result.call)} -> {outcome}, {result.seconds:.1f} s"
+
+
+def call_line(call: ToolCall) -> str:
+    """Return the part of such a line that is known before the tool has run."""
+    return f"{_short(call.name, NAME_CHARACTERS)}({_arguments(call.arguments)})"
 
 
 def _arguments(text: str) -> str:
