@@ -10,6 +10,7 @@ The rules that hold everywhere:
 
 from __future__ import annotations
 
+import sys
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
@@ -35,6 +36,7 @@ from blades._wire.tool_calls import PreparedPart, ToolCallAccumulator
 if TYPE_CHECKING:
     from blades._errors import StreamError
 
+HAS_GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 PREFIX_BYTES: Final = 200  # of the body, kept for errors
 _A_STREAM: Final = "a stream of chat completion chunks"
 # Types of events of the Responses API and of Anthropic's own API; Gemini's events have candidates.
@@ -96,6 +98,7 @@ class CompletionDecoder:
         self._reasoning_fields = FieldAccumulator()
         self._extra = FieldAccumulator()
         self._lock = RLock()  # guards the totals against `freeze`
+        self._append_lock = None if HAS_GIL else self._lock  # the GIL is lock enough for one append
         self._frozen = False
         self._serial = 0
         self._step: _Step | None = None  # being added to the totals
@@ -246,11 +249,12 @@ class CompletionDecoder:
             event = self._parse_json(data)
         except ValueError:
             event, may_have_surrogates = self._parse_fallback(name, data), True
-        if type(event) is dict and not name and self.id is not None and self.model is not None:
-            text = self._repetition.only_text(event)
-            if text is not None:  # what nearly every event is: a piece of text, and nothing else
-                return self._add_text(text, may_have_surrogates, event)
-        if type(event) is not dict:
+        if type(event) is dict:
+            if self.id is not None and self.model is not None and not name:
+                text = self._repetition.only_text(event)
+                if text is not None:  # what nearly every event is: a piece of text, and nothing else
+                    return self._add_text(text, may_have_surrogates, event)
+        else:
             if name == b"error":
                 self._failure = server_error(event, {})
             elif event is not None:
@@ -306,13 +310,18 @@ class CompletionDecoder:
             text = accumulator.prepare(text, may_have_surrogates)
         if not text:
             return None
-        pieces = accumulator.pieces
-        with self._lock:
+        pieces, lock = accumulator.pieces, self._append_lock
+        if lock is not None:
+            lock.acquire()
+        try:
             if self._frozen:
                 return None
             # No call from the check to the end of the append: see `accumulate`.
             self.chunks += 1
             pieces.append(text)
+        finally:
+            if lock is not None:
+                lock.release()
         if len(pieces) > PIECES_LIMIT:
             accumulator.get()
         return Chunk(text, "", (), None, None, event)
@@ -322,14 +331,14 @@ class CompletionDecoder:
         event_fields, choice_fields = self._repetition.new_fields(event, choice)
         if delta.text and choice_fields.get("text") == delta.text:
             del choice_fields["text"]  # Together repeats the text for clients of the older completions API
-        text = self._text.prepare(delta.text, may_have_surrogates)
-        reasoning = self._reasoning.prepare(delta.reasoning, may_have_surrogates)
-        refusal = self._refusal.prepare(delta.refusal, may_have_surrogates)
+        text = self._text.prepare(delta.text, may_have_surrogates) if delta.text else ""
+        reasoning = self._reasoning.prepare(delta.reasoning, may_have_surrogates) if delta.reasoning else ""
+        refusal = self._refusal.prepare(delta.refusal, may_have_surrogates) if delta.refusal else ""
         parts = self._calls.prepare(delta.tool_calls, may_have_surrogates) if delta.tool_calls else []
         finish_reason = None if delta.finish_reason == "error" else delta.finish_reason
         usage = parse_usage(event, choice)
         # Beside a choice, only what is more than a text or a number is content: servers put their names there.
-        content = event_fields if choice is None else any(map(_is_compound, event_fields.values()))
+        content = event_fields and (choice is None or any(map(_is_compound, event_fields.values())))
         more = delta.extra or delta.reasoning_fields or choice_fields or content
         holds = text or reasoning or refusal or parts or finish_reason or more
         step = _Step(
@@ -339,7 +348,7 @@ class CompletionDecoder:
             refusal,
             parts,
             delta.reasoning_fields,
-            {**event_fields, **choice_fields, **delta.extra} if more else event_fields,
+            {**event_fields, **choice_fields, **delta.extra} if choice_fields or delta.extra else event_fields,
             self.chunks + bool(holds),
             finish_reason or self.finish_reason,
             usage or self.usage,
@@ -348,7 +357,8 @@ class CompletionDecoder:
         )
         if not self._commit(step) or not holds:
             return None
-        return Chunk(text, reasoning, tuple([part.part for part in parts]), finish_reason, usage, event)
+        shown = tuple([part.part for part in parts]) if parts else ()
+        return Chunk(text, reasoning, shown, finish_reason, usage, event)
 
     def _commit(self, step: _Step) -> bool:
         """Add a step to the totals; False if they are frozen."""

@@ -31,6 +31,7 @@ REASONING_NAMES: Final = (
     "thinking_blocks",
 )
 _REASONING: Final = frozenset(REASONING_NAMES)
+_COMPOUND: Final = frozenset({dict, list})
 _THOUGHTS: Final = ("text", "thinking", "summary", "content")  # where the text of a reasoning part is
 DELTA_FIELDS: Final = frozenset({"role", "content", "refusal", "tool_calls", *REASONING_NAMES})
 CHOICE_FIELDS: Final = frozenset({"index", "delta", "message", "finish_reason", "usage", "error"})
@@ -102,9 +103,10 @@ def _parse_fields(sent: Json, reason: str | None) -> Delta:
             extra["content"] = strange
     fields: Json = {}
     if not _REASONING.isdisjoint(sent):
-        fields = {name: sent[name] for name in REASONING_NAMES if name in sent and holds_data(sent[name])}
-        for value in fields.values():  # some proxies send two names: one counts
-            thinking = thinking or _thought(value)
+        for name in REASONING_NAMES:
+            if (value := sent.get(name)) and holds_data(value):
+                fields[name] = value
+                thinking = thinking or _thought(value)  # some proxies send two names: one counts
     refusal, calls = sent.get("refusal"), sent.get("tool_calls")
     if calls:
         calls = calls if type(calls) is list else [calls]
@@ -122,9 +124,9 @@ def unknown_fields(sent: Json, known: frozenset[str]) -> Json:
 
 def holds_data(value: object, depth: int = 0) -> bool:
     """Return whether there is anything in a value but nulls, empty texts, and empty lists and objects."""
-    if isinstance(value, dict | list) and depth < DEPTH_LIMIT:
-        inner = value.values() if isinstance(value, dict) else value
-        return any(holds_data(each, depth + 1) for each in inner)
+    if type(value) in _COMPOUND and depth < DEPTH_LIMIT:
+        inner = value.values() if type(value) is dict else value
+        return any([holds_data(each, depth + 1) for each in inner])
     return value is not None and value != ""
 
 

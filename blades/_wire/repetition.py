@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
-from blades._wire.deltas import CHOICE_FIELDS, EVENT_FIELDS, unknown_fields
+from blades._wire.deltas import CHOICE_FIELDS, EVENT_FIELDS, holds_data
 
 if TYPE_CHECKING:
     from blades._wire.deltas import Json
@@ -25,13 +25,14 @@ _GROWING: Final = frozenset({"logprobs", "text", "token_ids"})
 class Repetition:
     """The names and values that were seen last in one stream."""
 
-    __slots__ = ("_choice_names", "_choice_shape", "_event_names", "_event_shape", "_last")
+    __slots__ = ("_choice_names", "_choice_shape", "_event_names", "_event_shape", "_last", "_unknown_names")
 
     def __init__(self) -> None:
         self._event_shape: tuple[str, ...] = ()
         self._choice_shape: tuple[str, ...] = ()
         self._event_names: tuple[str, ...] = ()  # those of the shape that must be empty, or repeated
         self._choice_names: tuple[str, ...] = ()
+        self._unknown_names: tuple[tuple[str, ...], tuple[str, ...]] = (), ()  # of the event and of the choice
         self._last: Json = {}
 
     def only_text(self, event: Json) -> str | None:
@@ -59,16 +60,29 @@ class Repetition:
 
         Of a list that goes on where the one before ended (Perplexity's citations), the new items are returned.
         """
-        fields = unknown_fields(event, EVENT_FIELDS), unknown_fields(choice or {}, CHOICE_FIELDS)
-        for sent in fields:
-            for name in sent.keys() - _GROWING:
-                value, last = sent[name], self._last.get(name)
-                self._last[name] = value
-                if value == last:
-                    del sent[name]
-                elif isinstance(value, list) and isinstance(last, list) and value[: len(last)] == last:
-                    sent[name] = value[len(last) :]
-        return fields
+        choice = choice or {}
+        if tuple(event) != self._event_shape or tuple(choice) != self._choice_shape:
+            self._learn(event, choice)
+        event_names, choice_names = self._unknown_names
+        return (
+            self._new_of(event, event_names) if event_names else {},
+            self._new_of(choice, choice_names) if choice_names else {},
+        )
+
+    def _new_of(self, sent: Json, names: tuple[str, ...]) -> Json:
+        """Return those of the fields that hold something new."""
+        new: Json = {}
+        for name in names:
+            value = sent[name]
+            if value is None or not holds_data(value):
+                continue
+            last = None if name in _GROWING else self._last.get(name)
+            self._last[name] = value
+            if isinstance(value, list) and isinstance(last, list) and value[: len(last)] == last:
+                value = value[len(last) :]
+            if value != last and holds_data(value):
+                new[name] = value
+        return new
 
     def _is_repeated(self, name: str, value: object) -> bool:
         return value in _EMPTY or (name not in _KNOWN and value == self._last.get(name, _EMPTY))
@@ -77,6 +91,7 @@ class Repetition:
         self._event_shape, self._choice_shape = tuple(event), tuple(choice)
         self._event_names = tuple([name for name in event if name not in _PLAIN_EVENT])
         self._choice_names = tuple([name for name in choice if name not in _PLAIN_CHOICE])
+        self._unknown_names = tuple(event.keys() - EVENT_FIELDS), tuple(choice.keys() - CHOICE_FIELDS)
 
 
 def _more_than_text(delta: Json) -> bool:

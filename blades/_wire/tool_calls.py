@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from blades._values import CUSTOM, ToolCall
 from blades._wire.accumulate import FieldAccumulator, TextAccumulator
-from blades._wire.deltas import holds_data, json_text, number, string
+from blades._wire.deltas import json_text, number, string, unknown_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _BRACKETS: Final = re.compile(r'\\.|\\\Z|["{}\[\]]', re.DOTALL)
 _NAME_LIMIT: Final = 4096  # characters: a name that grows for ever would take quadratic time
 _PART_FIELDS: Final = frozenset({"index", "id", "type", "function", CUSTOM})
+_INNER_FIELDS: Final = {"function": frozenset({"name", "arguments"}), CUSTOM: frozenset({"name", "input"})}
 
 
 @final
@@ -99,7 +100,8 @@ class _Call:
             self.length = 0
             self.target = TextAccumulator()
         piece = self.target.prepare(sent.arguments, may_have_surrogates)
-        self._scan(sent.arguments)
+        if sent.arguments:
+            self._scan(sent.arguments)
         part = ToolCall(self.index, sent.id, sent.name, piece, self.type, sent.extra)
         return PreparedPart(serial, self, (self.id, self.name, self.type), part, self.target)
 
@@ -123,7 +125,7 @@ class _Call:
 
     def _scan(self, piece: str) -> None:
         """Follow the brackets of the arguments through a new piece."""
-        if not piece or (not self.length and piece.isspace()):
+        if not self.length and piece.isspace():
             return
         self.length += len(piece)
         self.last_piece = piece
@@ -249,9 +251,8 @@ def _read_part(sent: Json) -> _SentPart | None:
         inner = {}
     id_, name = string(sent.get("id")) or "", string(inner.get("name")) or ""
     arguments = json_text(inner.get(content))
-    extra = {key: value for key, value in sent.items() if key not in _PART_FIELDS and holds_data(value)}
-    more = {key: value for key, value in inner.items() if key not in ("name", content) and holds_data(value)}
-    if more:
+    extra = unknown_fields(sent, _PART_FIELDS)
+    if more := unknown_fields(inner, _INNER_FIELDS[shape]):
         extra[shape] = more
     if not (id_ or name or arguments or extra):
         return None
