@@ -31,8 +31,8 @@ def served(case: Case, pieces: list[bytes]) -> Answer:
     if case.ending in ("cut", "hold"):
         steps.append(Cut() if case.ending == "cut" else Stall())
     headers: dict[str, str | None] = {"Content-Type": case.content_type or None, "X-Request-Id": "req-7"}
-    if case.gzipped:
-        headers["Content-Encoding"] = "gzip"
+    if case.encoding:
+        headers["Content-Encoding"] = case.encoding
     framing: Literal["close", "chunked"] = "close" if case.ending == "close" else "chunked"
     return Answer(*steps, status=case.status, headers=headers, framing=framing, done=False)
 
@@ -42,6 +42,7 @@ def served(case: Case, pieces: list[bytes]) -> Answer:
     [
         pytest.param(case, how, id=f"{case} {how}")
         for case in ROWS
+        if case.encoding != "x-gzip"  # read by the pure inflater only, so far
         for how in ("whole", "byte by byte", "at random")
         if how != "byte by byte" or len(case.encoded) <= MOST_BYTES
     ],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -24,7 +25,7 @@ from blades._values import Chunk, Reply, ResponseInfo
 from blades._wire.decoder import CompletionDecoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 CAPTURES_FOLDER = Path(__file__).parents[1].parent / "shared" / "captures"
 BASE_URL = "http://127.0.0.1:1/v1"
@@ -43,14 +44,17 @@ class Case:
         body: The bytes, before any content encoding.
         status: The HTTP status.
         content_type: The header; ``""`` for none.
-        gzipped: The body is to be sent with ``Content-Encoding: gzip``.
+        encoding: The ``Content-Encoding`` header; the body is compressed so unless `plain`.
+        plain: The header is false.
         ending: What follows the body: its proper ``end``, its end by closing the connection (``close``), a connection
             that is ``cut``, or one that is held open (``hold``).
         texts: The text of each chunk, in order.
         reasoning, refusal, finish_reason, usage, tool_calls, model, id: The totals; calls are (id, name, arguments).
+        extra, reasoning_fields: Those of the reply; None if they do not matter.
         error: What is raised; None if the stream finishes.
         message: A part of that error's message.
         type, code: Those of a `StreamServerError`.
+        object: A part of the error object of a `StreamServerError`.
         client_error: The name of the official client's exception, for answers that never become a stream.
     """
 
@@ -59,7 +63,8 @@ class Case:
     body: bytes
     status: int = 200
     content_type: str = "text/event-stream"
-    gzipped: bool = False
+    encoding: str = ""
+    plain: bool = False
     ending: Literal["end", "close", "cut", "hold"] = "end"
     texts: tuple[str, ...] = ()
     reasoning: str = ""
@@ -69,10 +74,13 @@ class Case:
     tool_calls: tuple[tuple[str, str, str], ...] = ()
     model: str | None = None
     id: str | None = None
+    extra: dict[str, Any] | None = None
+    reasoning_fields: dict[str, Any] | None = None
     error: type[StreamError] | None = None
     message: str = ""
     type: str | None = None
     code: str | None = None
+    object: dict[str, Any] = field(default_factory=dict)
     client_error: str = ""
 
     def __str__(self) -> str:
@@ -86,7 +94,9 @@ class Case:
     @property
     def encoded(self) -> bytes:
         """The bytes on the wire."""
-        return gzip.compress(self.body) if self.gzipped else self.body
+        if self.plain or not self.encoding:
+            return self.body
+        return (zlib.compress if self.encoding == "deflate" else gzip.compress)(self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +108,7 @@ class Outcome:
     error: tuple[type[StreamError], str] | None
     type: str | None = None
     code: str | None = None
+    object: dict[str, Any] = field(default_factory=dict)
     texts: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -126,11 +137,11 @@ def replay(
     error: StreamError | None = None
     try:
         for piece in pieces:
-            if decoder.done:
+            if decoder.done and not decoder.needs_end:
                 break
             decoder.feed(piece)
             chunks += iter(decoder.next_chunk, None)
-        if ending in {"end", "close"} and not decoder.done:
+        if ending in {"end", "close"} and (decoder.needs_end or not decoder.done):
             decoder.end()
             chunks += iter(decoder.next_chunk, None)
         if ending == "cut" and not decoder.finished:
@@ -142,8 +153,9 @@ def replay(
     assert decoder.chunks == len(chunks)
     assert reply.text == "".join(map(str, chunks))
     assert reply.reasoning == "".join(chunk.reasoning for chunk in chunks)
-    kind, code = (error.type, error.code) if isinstance(error, StreamServerError) else (None, None)
-    return Outcome(tuple(chunks), reply, None if error is None else (type(error), str(error)), kind, code)
+    server = error if isinstance(error, StreamServerError) else StreamServerError()
+    shown = None if error is None else (type(error), str(error))
+    return Outcome(tuple(chunks), reply, shown, server.type, server.code, server.error)
 
 
 def replays(
@@ -200,401 +212,704 @@ COMPLETION = {
 HTML = b"<!DOCTYPE html>\n<html><head>\n<title>Welcome</title></head>\n<body>: root\n</body></html>\n"
 JSON_ERROR = {"error": {"message": "No such model: x", "type": "invalid_request_error", "code": "model_not_found"}}
 
-_HELLO: dict[str, Any] = {"texts": ("Hel", "lo"), "model": "m", "id": "c1"}
-_FINISHED: dict[str, Any] = {"texts": ("Hel", "lo", ""), "finish_reason": "stop", "model": "m", "id": "c1"}
 _ORIGIN: dict[str, Any] = {"model": "m", "id": "c1"}
+_HELLO: dict[str, Any] = {"texts": ("Hel", "lo"), "model": "m", "id": "c1"}
+
+
+def finishes(row: int, name: str, body: bytes, *texts: str, **more: Any) -> Case:
+    """Make the case of a stream that finishes; without texts, as ``HELLO + STOP`` does."""
+    usual = {"texts": texts or ("Hel", "lo", ""), "finish_reason": "stop", **_ORIGIN}
+    return Case(row=row, name=name, body=body, **{**usual, **more})
+
+
+def fails(row: int, name: str, body: bytes, error: type[StreamError], message: str = "", **more: Any) -> Case:
+    """Make the case of a stream that raises."""
+    return Case(row=row, name=name, body=body, error=error, message=message, **more)
+
+
+_PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KPIC"}}
+_AFTER: dict[str, Any] = {"texts": ("Hel", "lo", ""), "finish_reason": "stop", **_ORIGIN}
+
+
+def _alone(name: str, *values: Any, merged: Any, where: str = "delta") -> Case:
+    """Make the case of an unknown field that comes alone in its events."""
+    places: dict[str, Callable[[Any], bytes]] = {
+        "delta": lambda value: chunk(**{name: value}),
+        "choice": lambda value: data({"choices": [{"index": 0, "delta": {}, name: value}]}),
+        "event": lambda value: data({"choices": [], name: value}),
+    }
+    body = HELLO + b"".join(map(places[where], values)) + STOP + DONE
+    return finishes(53, f"{name}-alone", body, "Hel", "lo", *("",) * len(values), "", extra={name: merged})
+
+
+def _thinks(name: str, *values: Any, fields: dict[str, Any] | None = None) -> Case:
+    """Make the case of reasoning, "let me see", under a name."""
+    body = b"".join(chunk(**{name: value}) for value in values) + HELLO + STOP + DONE
+    texts = (*("",) * len(values), "Hel", "lo", "")
+    return finishes(54, f"{name}-of-{len(values)}", body, *texts, reasoning="let me see", reasoning_fields=fields)
+
+
+def _error(name: str, event: Any, message: str, after: bytes = b"", **more: Any) -> Case:
+    """Make the case of an error in a provider's own shape."""
+    return fails(56, name, HELLO + data(event) + after, StreamServerError, message, **{**_HELLO, **more})
+
+
+def _calls(name: str, *parts: dict[str, Any], made: tuple[tuple[str, str, str], ...], row: int = 61) -> Case:
+    """Make the case of parts of tool calls, each in its own event."""
+    body = b"".join(chunk(tool_calls=[part]) for part in parts) + chunk(finish="tool_calls") + DONE
+    repeated = name.endswith("-repeated")  # which makes no chunk
+    return finishes(row, name, body, *("",) * (len(parts) + 1 - repeated), finish_reason="tool_calls", tool_calls=made)
+
+
+def _part(name: str | None, arguments: str, **more: Any) -> dict[str, Any]:
+    return {**more, "function": {"name": name, "arguments": arguments}}
+
+
+WIDE_ROWS: tuple[Case, ...] = (
+    _alone("images", [_PICTURE], [_PICTURE], merged=[_PICTURE, _PICTURE]),
+    _alone(
+        "audio",
+        {"id": "a", "transcript": "Hel", "data": "QUJD"},
+        {"id": "a", "transcript": "lo", "data": "REVG", "expires_at": 5},
+        merged={"id": "a", "transcript": "Hello", "data": "QUJDREVG", "expires_at": 5},
+    ),
+    _alone(
+        "function_call",
+        {"name": "f", "arguments": '{"x":'},
+        {"arguments": "1}"},
+        merged={"name": "f", "arguments": '{"x":1}'},
+    ),
+    _alone(
+        "provider_specific_fields",
+        {"thinking_blocks": [{"thinking": "deep"}]},
+        merged={"thinking_blocks": [{"thinking": "deep"}]},
+    ),
+    _alone("reference", [{"url": "http://a"}], merged=[{"url": "http://a"}]),
+    _alone("extra_content", {"google": {"thought_signature": "s"}}, merged={"google": {"thought_signature": "s"}}),
+    _alone(
+        "parts",
+        [{"index": 1, "text": "b"}, {"index": 0, "text": "a"}],
+        [{"index": 1, "text": "c"}, 5],
+        merged=[{"index": 1, "text": "bc"}, {"index": 0, "text": "a"}, 5],
+    ),
+    _alone("mood", "a", 1, ["b"], merged=["a", 1, "b"]),
+    _alone("weight", 1, 0, 2.5, merged=2.5),
+    _alone("text", "Hel", "Hel", merged="HelHel", where="choice"),
+    _alone("logprobs", {"content": [1]}, {"content": [1]}, merged={"content": [1, 1]}, where="choice"),
+    _alone("citations", ["http://a"], ["http://a", "http://b"], merged=["http://a", "http://b"], where="event"),
+    _alone("search_results", [{"title": "hit"}], merged=[{"title": "hit"}], where="event"),
+    finishes(
+        53,
+        "what-every-event-repeats",
+        chunk("Hel", event={"citations": ["http://a"], "provider": "X"})
+        + chunk("", event={"citations": ["http://a"], "provider": "X"})
+        + chunk("lo", event={"citations": ["http://a"], "provider": "X"})
+        + STOP,
+        extra={"citations": ["http://a"], "provider": "X"},
+    ),
+    finishes(
+        53,
+        "names-of-servers-are-no-content",
+        chunk("", role="assistant", event={"provider": "X"}) + HELLO + STOP,
+        extra={"provider": "X"},
+    ),
+    finishes(
+        53,
+        "beside-text",
+        chunk("Hel", note="a", event={"seq": 1}) + chunk("lo", note="b", event={"seq": 2}) + STOP,
+        extra={"note": "ab", "seq": 2},
+    ),
+    finishes(
+        53,
+        "nothing-in-it",
+        HELLO + chunk(images=[], audio=None, note="", provider_specific_fields={"citations": None, "x": [{}]}) + STOP,
+        extra={},
+    ),
+    finishes(
+        53,
+        "strange-content",
+        chunk([{"type": "image_url", "image_url": {"url": "data:"}}, {"type": "text", "text": "Hello"}]) + STOP,
+        "Hello",
+        "",
+        extra={"content": [{"type": "image_url", "image_url": {"url": "data:"}}]},
+    ),
+    finishes(
+        53,
+        "text-of-older-completions-beside-the-same",
+        HELLO.replace(b'"index":0', b'"index":0,"text":"Hel"', 1) + STOP,
+        extra={},
+    ),
+    _thinks("reasoning_text", "let ", "me see"),
+    _thinks("thinking", "let ", {"text": "me see"}),
+    _thinks("thoughts", "let me see", fields={"thoughts": "let me see"}),
+    _thinks(
+        "reasoning_details",
+        [{"type": "reasoning.text", "text": "let ", "index": 0, "format": "x"}],
+        [{"type": "reasoning.summary", "summary": "me ", "index": 1}],
+        [{"type": "reasoning.text", "text": "see", "index": 0, "format": "x"}],
+        [{"type": "reasoning.encrypted", "data": "s", "index": 0}],
+        fields={
+            "reasoning_details": [
+                {"type": "reasoning.text", "text": "let see", "index": 0, "format": "x"},
+                {"type": "reasoning.summary", "summary": "me ", "index": 1},
+                {"type": "reasoning.encrypted", "data": "s", "index": 0},
+            ]
+        },
+    ),
+    _thinks(
+        "content",
+        [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "let "}]}],
+        [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "me see"}]}],
+        fields={},
+    ),
+    finishes(
+        54,
+        "several-names-count-once",
+        chunk(reasoning="a", reasoning_details=[{"type": "reasoning.text", "text": "a"}]) + HELLO + STOP,
+        *("", "Hel", "lo", ""),
+        reasoning="a",
+        reasoning_fields={"reasoning": "a", "reasoning_details": [{"type": "reasoning.text", "text": "a"}]},
+    ),
+    finishes(
+        55,
+        "signature-alone",
+        chunk(reasoning_content="a")
+        + chunk(reasoning_details=[{"type": "reasoning.text", "signature": "s"}])
+        + chunk([{"type": "thinking", "thinking": [], "signature": "t"}])
+        + STOP,
+        *("", "", "", ""),
+        reasoning="a",
+        reasoning_fields={
+            "reasoning_content": "a",
+            "reasoning_details": [{"type": "reasoning.text", "signature": "s"}],
+        },
+        extra={"content": [{"type": "thinking", "thinking": [], "signature": "t"}]},
+    ),
+    _error("qianfan", {"error_code": 336003, "error_msg": "bad messages"}, "bad messages", code="336003"),
+    _error(
+        "qianfan-then-done", {"error_code": 336003, "error_msg": "bad messages"}, "bad messages", DONE, code="336003"
+    ),
+    _error(
+        "minimax",
+        {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}},
+        "insufficient balance",
+        code="1008",
+        object={"status_msg": "insufficient balance"},
+    ),
+    finishes(
+        56,
+        "minimax-no-error",
+        chunk("Hello", event={"base_resp": {"status_code": 0, "status_msg": ""}}) + STOP,
+        "Hello",
+        "",
+    ),
+    _error(
+        "cloudflare", {"errors": [{"message": "capacity exceeded", "code": 3040}]}, "capacity exceeded", code="3040"
+    ),
+    _error("groq", {"choices": [], "x_groq": {"id": "r", "error": "over capacity"}}, "over capacity"),
+    fails(
+        56,
+        "groq-beside-a-finish-reason",
+        HELLO + chunk(finish="stop", event={"x_groq": {"error": "over capacity"}}) + DONE,
+        StreamServerError,
+        "over capacity",
+        **_AFTER,
+    ),
+    _error(
+        "bedrock",
+        {"internalServerException": {"message": "bedrock is down"}},
+        "bedrock is down",
+        type="internalServerException",
+    ),
+    _error("message-alone", {"message": "too many tokens"}, "too many tokens"),
+    _error("problem+json", {"title": "Quota", "status": 429, "detail": "daily quota is used up"}, "daily quota"),
+    _error("fastapi", {"detail": [{"loc": ["body"], "msg": "engine dead"}]}, "engine dead"),
+    _error("fastapi-of-nothing", {"detail": [{"loc": ["body"]}]}, '[{"loc": ["body"]}]'),
+    fails(
+        57,
+        "line-then-done",
+        HELLO + b"upstream error: timeout\n\n" + DONE,
+        StreamTruncated,
+        "got [DONE] after 2 chunks; the last thing not understood was 'upstream error: timeout'",
+        **_HELLO,
+    ),
+    fails(
+        57, "text-then-done", HELLO + b"data: out of memory\n\n" + DONE, StreamTruncated, "'out of memory'", **_HELLO
+    ),
+    fails(57, "json-text-then-end", HELLO + b'data: "gone"\n\n', StreamTruncated, "'\"gone\"'", **_HELLO),
+    finishes(57, "line-then-finish-reason", HELLO + b"upstream error: timeout\n\n" + STOP + DONE),
+    fails(
+        58,
+        "openrouter",
+        HELLO
+        + data(
+            {
+                "error": {
+                    "message": "Provider returned error",
+                    "code": 429,
+                    "metadata": {"raw": "slow down", "provider_name": "X"},
+                    "retry_after": 7,
+                }
+            }
+        ),
+        StreamServerError,
+        "Provider returned error: slow down",
+        code="429",
+        object={"metadata": {"raw": "slow down", "provider_name": "X"}, "retry_after": 7},
+        **_HELLO,
+    ),
+    fails(
+        58,
+        "openrouter-raw-object",
+        data({"error": {"message": "Provider returned error", "metadata": {"raw": {"detail": "slow"}}}}),
+        StreamServerError,
+        'Provider returned error: {"detail": "slow"}',
+    ),
+    fails(
+        58,
+        "azure",
+        data({"error": {"message": "filtered", "innererror": {"code": "X", "message": "for violence"}}}),
+        StreamServerError,
+        "filtered: for violence",
+        object={"innererror": {"code": "X", "message": "for violence"}},
+    ),
+    fails(
+        59,
+        "gemini",
+        data({"candidates": [{"content": {"parts": [{"text": "GREETING"}]}}]}),
+        StreamProtocolError,
+        "GREETING",
+    ),
+    fails(
+        59,
+        "responses",
+        b"event: response.output_text.delta\n" + data({"type": "response.output_text.delta", "delta": "GREETING"}),
+        StreamProtocolError,
+        f"check that the base_url {BASE_URL!r} is that of a chat completions API",
+    ),
+    fails(
+        59,
+        "anthropic",
+        data({"type": "message_start", "message": {"role": "assistant"}}) + data({"type": "content_block_stop"}),
+        StreamProtocolError,
+        "message_start",
+    ),
+    fails(59, "ollama", data({"message": {"content": "Hi"}, "done": True}), StreamProtocolError, '"Hi"', texts=("",)),
+    _calls(
+        "custom",
+        {"index": 0, "id": "a", "type": "custom", "custom": {"name": "sh", "input": "{ls"}},
+        {"index": 0, "custom": {"input": " -l}"}},
+        {"index": 1, "id": "b", "custom": {"name": "sh", "input": "pwd"}},
+        made=(("a", "sh", "{ls -l}"), ("b", "sh", "pwd")),
+        row=60,
+    ),
+    _calls(
+        "a-new-id-in-each-part",
+        _part("f", '{"a"', index=0, id="1"),
+        _part(None, ":", index=0, id="2"),
+        _part(None, "1}", index=0, id="3"),
+        made=(("1", "f", '{"a":1}'),),
+    ),
+    _calls(
+        "a-new-id-and-the-name-in-each-part",
+        _part("f", '{"a"', index=0, id="1"),
+        _part("f", ":", index=0, id="2"),
+        _part("f", "1}", index=0, id="3"),
+        made=(("1", "f", '{"a":1}'),),
+    ),
+    _calls(
+        "a-new-id-and-the-name-in-each-part-without-index",
+        _part("f", '{"a"', id="1"),
+        _part("f", ":", id="2"),
+        _part(None, "1}", id="3"),
+        _part("f", "{}", id="4"),
+        made=(("1", "f", '{"a":1}'), ("4", "f", "{}")),
+    ),
+    _calls(
+        "the-name-alone-in-each-part",
+        _part("f", '{"a"'),
+        _part("f", ":"),
+        _part("f", '"\\"}"}'),
+        _part("g", "{}"),
+        made=(("", "f", '{"a":"\\"}"}'), ("", "g", "{}")),
+    ),
+    _calls(
+        "one-id-under-two-indexes",
+        _part("exec", "", index=0, id="X"),
+        _part("exec", '{"a"', index=1, id="X"),
+        _part(None, ":1}", index=1),
+        made=(("X", "exec", '{"a":1}'),),
+    ),
+    _calls(
+        "one-id-for-all",
+        _part("f", "{}", index=0, id="X"),
+        _part("f", '{"a":1}', index=1, id="X"),
+        made=(("X", "f", "{}"), ("X", "f", '{"a":1}')),
+    ),
+    _calls(
+        "two-calls-at-index-0-without-ids",
+        _part("f", '{"a":1}', index=0),
+        _part("f", '{"a":2}', index=0),
+        _part("g", "{}", index=0),
+        made=(("", "f", '{"a":1}'), ("", "f", '{"a":2}'), ("", "g", "{}")),
+    ),
+    _calls(
+        "an-empty-object-first",
+        _part("f", "{}", index=0, id="a"),
+        _part(None, '{"a"', index=0),
+        _part(None, ":1}", index=0),
+        made=(("a", "f", '{"a":1}'),),
+    ),
+    _calls(
+        "a-whole-call-repeated",
+        _part("f", '{"a":', index=0, id="a"),
+        _part(None, "1}", index=0),
+        _part("f", '{"a":1}', index=0, id="a"),
+        made=(("a", "f", '{"a":1}'),),
+    ),
+    _calls(
+        "an-id-that-comes-late",
+        _part("f", '{"a":', index=0),
+        _part("f", "1}", index=0, id="a"),
+        _part("f", '{"a":2}', index=0, id="b"),
+        made=(("a", "f", '{"a":1}'), ("b", "f", '{"a":2}')),
+    ),
+    _calls("no-arguments", _part("f", "", index=0, id="a"), made=(("a", "f", ""),), row=62),
+    finishes(
+        63,
+        "moonshot",
+        HELLO + data({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": usage(1, 2, 3)}]}) + DONE,
+        usage=(1, 2, 3),
+    ),
+    finishes(
+        63,
+        "other-names-as-text",
+        HELLO + STOP + data({"choices": [], "usage": {"input_tokens": "1", "output_tokens": "2"}}) + DONE,
+        usage=(1, 2, None),
+    ),
+    finishes(64, "line-by-line", (HELLO + STOP + DONE).replace(b"\n\n", b"\n")),
+    finishes(64, "line-by-line-held-open", (HELLO + STOP + DONE).replace(b"\n\n", b"\n"), ending="hold"),
+    finishes(64, "line-by-line-with-a-name", b"event: message\n" + (HELLO + STOP).replace(b"\n\n", b"\r\n")),
+    finishes(65, "x-gzip", HELLO + STOP + DONE, encoding="x-gzip"),
+    finishes(65, "deflate", HELLO + STOP + DONE, encoding="deflate"),
+    finishes(
+        66,
+        "keep-alives-as-data",
+        b"data: : OPENROUTER PROCESSING\n\n"
+        + chunk("Hel")
+        + b"data: ping\n\nevent: ping\ndata: {}\n\n"
+        + b'event: ping\ndata: {"time": 5}\n\ndata: {"type": "ping"}\n\ndata: {"type": "ping", "time": 5}\n\n'
+        + chunk("lo")
+        + STOP
+        + DONE,
+        extra={},
+    ),
+    fails(
+        66,
+        "only-keep-alives",
+        b"data: ping\n\n" * 3,
+        StreamTruncated,
+        "0 chunks; the last thing not understood was 'ping'",
+    ),
+    finishes(
+        67,
+        "numbers-without-end",
+        HELLO.replace(b'"index":0', b'"index":' + b"0" * 1)
+        + chunk("!", event={"created": 5}).replace(b'"created":5', b'"created":' + b"7" * 5000)
+        + STOP.replace(b'"index":0', b'"index":' + b"1" * 5000)
+        + DONE,
+        *("Hel", "lo", "!", ""),
+    ),
+    finishes(
+        67,
+        "usage-without-end",
+        HELLO + STOP + data({"choices": [], "usage": usage(1, 2, 3)}).replace(b":2", b":" + b"2" * 5000),
+        usage=(1, None, 3),
+    ),
+    fails(
+        71,
+        "control-characters",
+        data({"error": {"message": "a\x1b]0;title\x07b\u202ec\x9bd", "type": "x"}}),
+        StreamServerError,
+        r"a\x1b]0;title\x07b\u202ec\x9bd",
+        type="x",
+    ),
+    fails(
+        71,
+        "control-characters-in-a-line",
+        HELLO + b"\x1b[31mred\n",
+        StreamTruncated,
+        r"'\x1b[31mred'",
+        **_HELLO,
+    ),
+)
 
 ROWS: tuple[Case, ...] = (
-    Case(
-        row=1,
-        name="json-error",
-        body=json.dumps(JSON_ERROR).encode(),
+    fails(
+        1,
+        "json-error",
+        json.dumps(JSON_ERROR).encode(),
+        StreamServerError,
+        "No such model: x",
         content_type="application/json",
-        error=StreamServerError,
-        message="No such model: x",
         type="invalid_request_error",
         code="model_not_found",
     ),
-    Case(
-        row=1,
-        name="json-error-pretty-printed-after-blank-lines",
-        body=b"\n \n" + json.dumps(JSON_ERROR, indent=2).encode(),
-        error=StreamServerError,
-        message="No such model: x",
+    fails(
+        1,
+        "json-error-pretty-printed-after-blank-lines",
+        b"\n \n" + json.dumps(JSON_ERROR, indent=2).encode(),
+        StreamServerError,
+        "No such model: x",
         type="invalid_request_error",
         code="model_not_found",
     ),
-    Case(
-        row=1,
-        name="json-error-after-comments",
-        body=b": OPENROUTER PROCESSING\n\n" + json.dumps(JSON_ERROR, indent=0).encode(),
-        error=StreamServerError,
-        message="No such model: x",
+    fails(
+        1,
+        "json-error-after-comments",
+        b": OPENROUTER PROCESSING\n\n" + json.dumps(JSON_ERROR, indent=0).encode(),
+        StreamServerError,
+        "No such model: x",
         type="invalid_request_error",
         code="model_not_found",
     ),
-    Case(
-        row=1,
-        name="json-detail",
-        body=b'{"detail": "Not Found"}',
-        content_type="application/json",
-        error=StreamServerError,
-        message="Not Found",
+    fails(
+        1, "json-detail", b'{"detail": "Not Found"}', StreamServerError, "Not Found", content_type="application/json"
     ),
-    Case(row=2, name="html", body=HTML, content_type="text/html", error=StreamProtocolError, message="<!DOCTYPE html>"),
-    Case(row=2, name="html-named-a-stream", body=HTML, error=StreamProtocolError, message=repr(BASE_URL)),
-    Case(
-        row=2,
-        name="text",
-        body=b"It works!\n",
+    fails(2, "html", HTML, StreamProtocolError, "<!DOCTYPE html>", content_type="text/html"),
+    fails(2, "html-named-a-stream", HTML, StreamProtocolError, repr(BASE_URL)),
+    fails(
+        2,
+        "text",
+        b"It works!\n",
+        StreamProtocolError,
+        "'It works!\\n' (status 200, content type 'text/plain; charset=utf-8')",
         content_type="text/plain; charset=utf-8",
-        error=StreamProtocolError,
-        message="'It works!\\n' (status 200, content type 'text/plain; charset=utf-8')",
     ),
-    Case(
-        row=2,
-        name="json-of-something-else",
-        body=b'{"status": "ok", "choices": []}',
+    fails(
+        2,
+        "json-of-something-else",
+        b'{"status": "ok", "choices": []}',
+        StreamProtocolError,
+        '{"status": "ok", "choices": []}',
         content_type="application/json",
-        error=StreamProtocolError,
-        message='{"status": "ok", "choices": []}',
     ),
-    Case(
-        row=3,
-        name="completion",
-        body=json.dumps(COMPLETION).encode(),
-        content_type="application/json",
-        texts=("Hello",),
-        finish_reason="stop",
+    finishes(
+        3, "completion", json.dumps(COMPLETION).encode(), "Hello", content_type="application/json", usage=(1, 2, 3)
+    ),
+    finishes(
+        3,
+        "completion-pretty-printed",
+        b"\xef\xbb\xbf\r\n" + json.dumps(COMPLETION, indent=4).replace("\n", "\r\n").encode() + b"\r\n",
+        "Hello",
         usage=(1, 2, 3),
-        **_ORIGIN,
     ),
-    Case(
-        row=3,
-        name="completion-pretty-printed",
-        body=b"\xef\xbb\xbf\r\n" + json.dumps(COMPLETION, indent=4).replace("\n", "\r\n").encode() + b"\r\n",
-        texts=("Hello",),
-        finish_reason="stop",
-        usage=(1, 2, 3),
-        **_ORIGIN,
-    ),
-    Case(
-        row=3,
-        name="completion-without-finish-reason",
-        body=b'{"choices": [{"message": {"content": "a\\ud83d", "reasoning": "why"}}]}',
+    finishes(
+        3,
+        "completion-without-finish-reason",
+        b'{"choices": [{"message": {"content": "a\\ud83d", "reasoning": "why"}}]}',
+        "a",
+        "�",
         content_type="",
-        texts=("a", "\ufffd"),
         reasoning="why",
+        finish_reason=None,
+        model=None,
+        id=None,
     ),
-    Case(
-        row=3,
-        name="completion-in-an-event",
-        body=data(COMPLETION),
-        texts=("Hello",),
-        finish_reason="stop",
-        usage=(1, 2, 3),
-        **_ORIGIN,
-    ),
-    Case(row=4, name="empty", body=b"", error=StreamProtocolError, message="an empty body"),
-    Case(row=4, name="blank", body=b"\xef\xbb\xbf \r\n\n", error=StreamProtocolError, message="an empty body"),
-    Case(row=5, name="wrong-type", body=HELLO + STOP + DONE, content_type="text/html", **_FINISHED),
-    Case(row=5, name="no-type", body=HELLO + STOP + DONE, content_type="", **_FINISHED),
-    Case(
-        row=6,
-        name="error-event",
-        body=HELLO + data({"error": {"message": "overloaded", "type": "server_error", "code": 503}}) + DONE,
-        error=StreamServerError,
-        message="overloaded",
+    finishes(3, "completion-in-an-event", data(COMPLETION), "Hello", usage=(1, 2, 3)),
+    fails(4, "empty", b"", StreamProtocolError, "an empty body"),
+    fails(4, "blank", b"\xef\xbb\xbf \r\n\n", StreamProtocolError, "an empty body"),
+    finishes(5, "wrong-type", HELLO + STOP + DONE, content_type="text/html"),
+    finishes(5, "no-type", HELLO + STOP + DONE, content_type=""),
+    fails(
+        6,
+        "error-event",
+        HELLO + data({"error": {"message": "overloaded", "type": "server_error", "code": 503}}) + DONE,
+        StreamServerError,
+        "overloaded",
         type="server_error",
         code="503",
         **_HELLO,
     ),
-    Case(
-        row=6,
-        name="error-with-text-in-one-event",
-        body=HELLO + chunk(" you", event={"error": {"message": "cut off"}}) + STOP,
+    fails(
+        6,
+        "error-with-text-in-one-event",
+        HELLO + chunk(" you", event={"error": {"message": "cut off"}}) + STOP,
+        StreamServerError,
+        "cut off",
         texts=("Hel", "lo", " you"),
-        error=StreamServerError,
-        message="cut off",
         **_ORIGIN,
     ),
-    Case(
-        row=6,
-        name="error-with-no-message",
-        body=data({"error": {"status": 3, "why": ["é"]}}),
-        error=StreamServerError,
-        message='{"status": 3, "why": ["é"]}',
+    fails(
+        6,
+        "error-with-no-message",
+        data({"error": {"status": 3, "why": ["é"]}}),
+        StreamServerError,
+        '{"status": 3, "why": ["é"]}',
     ),
-    Case(
-        row=6,
-        name="error-object-of-an-old-vllm",
-        body=data({"object": "error", "message": "too long", "type": "BadRequestError", "code": 400}),
-        error=StreamServerError,
-        message="too long",
+    fails(
+        6,
+        "error-object-of-an-old-vllm",
+        data({"object": "error", "message": "too long", "type": "BadRequestError", "code": 400}),
+        StreamServerError,
+        "too long",
         type="BadRequestError",
         code="400",
     ),
-    Case(
-        row=6,
-        name="error-fields-of-deepinfra",
-        body=data({"choices": None, "error_type": "BadRequestError", "error_message": "too long", "code": 400}),
-        error=StreamServerError,
-        message="too long",
+    fails(
+        6,
+        "error-fields-of-deepinfra",
+        data({"choices": None, "error_type": "BadRequestError", "error_message": "too long", "code": 400}),
+        StreamServerError,
+        "too long",
         type="BadRequestError",
         code="400",
     ),
-    Case(
-        row=6,
-        name="error-type-alone",
-        body=data({"type": "error"}),
-        error=StreamServerError,
-        message='{"type": "error"}',
-        type="error",
-    ),
-    Case(
-        row=6,
-        name="error-code-beside-a-message",
-        body=HELLO + data({"code": 1210, "message": "bad parameter"}),
-        error=StreamServerError,
-        message="bad parameter",
+    fails(6, "error-type-alone", data({"type": "error"}), StreamServerError, '{"type": "error"}', type="error"),
+    fails(
+        6,
+        "error-code-beside-a-message",
+        HELLO + data({"code": 1210, "message": "bad parameter"}),
+        StreamServerError,
+        "bad parameter",
         code="1210",
         **_HELLO,
     ),
-    Case(
-        row=6,
-        name="error-with-its-code-outside",
-        body=data({"code": 7, "error": {"message": "x", "type": 5}}),
-        error=StreamServerError,
-        message="x",
+    fails(
+        6,
+        "error-with-its-code-outside",
+        data({"code": 7, "error": {"message": "x", "type": 5}}),
+        StreamServerError,
+        "x",
         code="7",
     ),
-    Case(
-        row=6,
-        name="error-code-that-is-none",
-        body=data({"error": "x", "code": True}),
-        error=StreamServerError,
-        message="x",
-    ),
-    Case(
-        row=6,
-        name="code-and-message-that-are-no-error",
-        body=chunk("Hel", event={"code": 200, "message": "ok"})
+    fails(6, "error-code-that-is-none", data({"error": "x", "code": True}), StreamServerError, "x"),
+    finishes(
+        6,
+        "code-and-message-that-are-no-error",
+        chunk("Hel", event={"code": 200, "message": "ok"})
         + data({"code": 200, "choices": None})
         + data({"code": 0, "message": "success"})
         + chunk("lo")
         + STOP,
-        texts=("Hel", "", "lo", ""),
-        finish_reason="stop",
-        **_ORIGIN,
+        "Hel",
+        "",
+        "lo",
+        "",
     ),
-    Case(
-        row=6,
-        name="error-that-is-none",
-        body=chunk("Hel", event={"error": None}) + chunk("lo", event={"error": {}}) + STOP,
-        **_FINISHED,
-    ),
-    Case(
-        row=7,
-        name="error-text",
-        body=HELLO + data({"error": "out of memory"}),
-        error=StreamServerError,
-        message="out of memory",
-        **_HELLO,
-    ),
-    Case(
-        row=8,
-        name="named-error",
-        body=HELLO + b'event: error\ndata: {"message": "went away", "code": "x"}\n\n',
-        error=StreamServerError,
-        message="went away",
+    finishes(6, "error-that-is-none", chunk("Hel", event={"error": None}) + chunk("lo", event={"error": {}}) + STOP),
+    fails(7, "error-text", HELLO + data({"error": "out of memory"}), StreamServerError, "out of memory", **_HELLO),
+    fails(
+        8,
+        "named-error",
+        HELLO + b'event: error\ndata: {"message": "went away", "code": "x"}\n\n',
+        StreamServerError,
+        "went away",
         code="x",
         **_HELLO,
     ),
-    Case(
-        row=8,
-        name="named-error-plain-text",
-        body=HELLO + b"event: error\ndata: upstream \xff went\ndata: away\n\n",
-        error=StreamServerError,
-        message="upstream \ufffd went\\naway",
+    fails(
+        8,
+        "named-error-plain-text",
+        HELLO + b"event: error\ndata: upstream \xff went\ndata: away\n\n",
+        StreamServerError,
+        "upstream � went\\naway",
         **_HELLO,
     ),
-    Case(
-        row=8,
-        name="named-error-json-text",
-        body=b'event:error\ndata:"no"\n\n',
-        error=StreamServerError,
-        message="error: no",
-    ),
-    Case(
-        row=8,
-        name="named-error-nothing-said",
-        body=b"event:error\ndata:null\n\n",
-        error=StreamServerError,
-        message="(no message)",
-    ),
-    Case(
-        row=8,
-        name="named-error-in-the-shape-of-a-chunk",
-        body=b"event: error\n" + chunk("", event={"message": "went away"}),
-        error=StreamServerError,
-        message="went away",
+    fails(8, "named-error-json-text", b'event:error\ndata:"no"\n\n', StreamServerError, "error: no"),
+    fails(8, "named-error-nothing-said", b"event:error\ndata:null\n\n", StreamServerError, "(no message)"),
+    fails(
+        8,
+        "named-error-in-the-shape-of-a-chunk",
+        b"event: error\n" + chunk("", event={"message": "went away"}),
+        StreamServerError,
+        "went away",
         **_ORIGIN,
     ),
-    Case(
-        row=8, name="other-names", body=b"event: message\n" + HELLO + b"event: ping\ndata: {}\n\n" + STOP, **_FINISHED
-    ),
-    Case(
-        row=9,
-        name="not-json",
-        body=HELLO + b"data: {" + b"ab" * 300 + b"\n\n" + STOP,
-        error=StreamProtocolError,
-        message=f"got '{{{'ab' * 99}a'... (status 200",
+    finishes(8, "other-names", b"event: message\n" + HELLO + b"event: ping\ndata: {}\n\n" + STOP),
+    fails(
+        9,
+        "not-json",
+        HELLO + b"data: {" + b"ab" * 300 + b"\n\n" + STOP,
+        StreamProtocolError,
+        f"got '{{{'ab' * 99}a'... (status 200",
         **_HELLO,
     ),
-    Case(
-        row=9,
-        name="nested-too-deep",
-        body=HELLO + b"data: " + b'{"a":' * 100_000 + b"\n\n",
-        error=StreamProtocolError,
-        message="JSON",
-        **_HELLO,
+    fails(9, "nested-too-deep", HELLO + b"data: " + b'{"a":' * 100000 + b"\n\n", StreamProtocolError, "JSON", **_HELLO),
+    fails(
+        10, "bare-line", HELLO + b"upstream error: timeout\n", StreamTruncated, "'upstream error: timeout'", **_HELLO
     ),
-    Case(
-        row=10,
-        name="bare-line",
-        body=HELLO + b"upstream error: timeout\n",
-        error=StreamTruncated,
-        message="'upstream error: timeout'",
-        **_HELLO,
-    ),
-    Case(
-        row=10,
-        name="bare-line-alone",
-        body=b"upstream error: timeout",
-        error=StreamTruncated,
-        message="'upstream error: timeout'",
-    ),
-    Case(
-        row=10,
-        name="bare-json-error",
-        body=HELLO + json.dumps(JSON_ERROR).encode() + b"\n\n" + DONE,
-        error=StreamServerError,
-        message="No such model: x",
+    fails(10, "bare-line-alone", b"upstream error: timeout", StreamTruncated, "'upstream error: timeout'"),
+    fails(
+        10,
+        "bare-json-error",
+        HELLO + json.dumps(JSON_ERROR).encode() + b"\n\n" + DONE,
+        StreamServerError,
+        "No such model: x",
         type="invalid_request_error",
         code="model_not_found",
         **_HELLO,
     ),
-    Case(
-        row=10,
-        name="bare-json-error-at-the-end",
-        body=HELLO + b'{"error": "gone"}',
-        error=StreamServerError,
-        message="gone",
-        **_HELLO,
+    fails(10, "bare-json-error-at-the-end", HELLO + b'{"error": "gone"}', StreamServerError, "gone", **_HELLO),
+    finishes(
+        11,
+        "comments",
+        b": keep-alive\n\n:\n" + chunk("Hel") + b": OPENROUTER PROCESSING\n\n" + chunk("lo") + b":x\n" + STOP + DONE,
     ),
-    Case(
-        row=11,
-        name="comments",
-        body=b": keep-alive\n\n:\n"
-        + chunk("Hel")
-        + b": OPENROUTER PROCESSING\n\n"
-        + chunk("lo")
-        + b":x\n"
-        + STOP
-        + DONE,
-        **_FINISHED,
-    ),
-    Case(
-        row=11,
-        name="only-comments",
-        body=b": keep-alive\n\n: keep-alive\n\n",
-        error=StreamTruncated,
-        message="0 chunks",
-    ),
-    Case(
-        row=12,
-        name="retry-id-and-empty-data",
-        body=b"retry: 3000\n\nid: 7\n\nid\n\n"
+    fails(11, "only-comments", b": keep-alive\n\n: keep-alive\n\n", StreamTruncated, "0 chunks"),
+    finishes(
+        12,
+        "retry-id-and-empty-data",
+        b"retry: 3000\n\nid: 7\n\nid\n\n"
         + chunk("Hel")
         + b"data:\n\ndata:  \n\ndata\n\nevent: error\n\n"
         + chunk("lo")
         + STOP
         + DONE,
-        **_FINISHED,
     ),
-    Case(row=13, name="byte-order-mark", body=b"\xef\xbb\xbf" + HELLO + STOP + DONE, **_FINISHED),
-    Case(row=14, name="no-space", body=(HELLO + STOP + DONE).replace(b"data: ", b"data:"), **_FINISHED),
-    Case(row=14, name="crlf", body=(HELLO + STOP + DONE).replace(b"\n", b"\r\n"), **_FINISHED),
-    Case(row=14, name="cr", body=(HELLO + STOP + DONE).replace(b"\n", b"\r"), **_FINISHED),
-    Case(
-        row=14,
-        name="mixed-line-ends",
-        body=chunk("Hel").replace(b"\n\n", b"\r\n\r")
+    finishes(13, "byte-order-mark", b"\xef\xbb\xbf" + HELLO + STOP + DONE),
+    finishes(14, "no-space", (HELLO + STOP + DONE).replace(b"data: ", b"data:")),
+    finishes(14, "crlf", (HELLO + STOP + DONE).replace(b"\n", b"\r\n")),
+    finishes(14, "cr", (HELLO + STOP + DONE).replace(b"\n", b"\r")),
+    finishes(
+        14,
+        "mixed-line-ends",
+        chunk("Hel").replace(b"\n\n", b"\r\n\r")
         + chunk("lo").replace(b"\n\n", b"\r\r\n")
         + STOP.replace(b"\n\n", b"\n\r\n")
         + DONE,
-        **_FINISHED,
     ),
-    Case(
-        row=14,
-        name="several-data-lines",
-        body=HELLO.replace(b'"choices":', b'\ndata: "choices":\r\ndata:') + STOP + DONE,
-        **_FINISHED,
+    finishes(14, "several-data-lines", HELLO.replace(b'"choices":', b'\ndata: "choices":\r\ndata:') + STOP + DONE),
+    finishes(15, "no-blank-line", HELLO + STOP.rstrip() + b"\n"),
+    finishes(15, "no-line-end", HELLO + STOP.rstrip()),
+    finishes(15, "done-without-line-end", HELLO + DONE.strip(), "Hel", "lo", finish_reason=None),
+    finishes(
+        16,
+        "exact-text",
+        chunk("hé\u2028\u2029\x85") + chunk("漢字😀") + chunk("a\x0cb") + b"\x0c\n" + STOP,
+        "hé\u2028\u2029\x85",
+        "漢字😀",
+        "a\x0cb",
+        "",
     ),
-    Case(row=15, name="no-blank-line", body=HELLO + STOP.rstrip() + b"\n", **_FINISHED),
-    Case(row=15, name="no-line-end", body=HELLO + STOP.rstrip(), **_FINISHED),
-    Case(row=15, name="done-without-line-end", body=HELLO + DONE.strip(), **_HELLO),
-    Case(
-        row=16,
-        name="exact-text",
-        body=chunk("h\u00e9\u2028\u2029\u0085") + chunk("\u6f22\u5b57\U0001f600") + chunk("a\fb") + b"\f\n" + STOP,
-        texts=("h\u00e9\u2028\u2029\u0085", "\u6f22\u5b57\U0001f600", "a\fb", ""),
-        finish_reason="stop",
-        **_ORIGIN,
+    finishes(
+        17,
+        "invalid-utf-8",
+        chunk("a?b").replace(b"?", b"\xff") + chunk("?").replace(b"?", b"\xe2\x82") + STOP,
+        "a�b",
+        "�",
+        "",
     ),
-    Case(
-        row=17,
-        name="invalid-utf-8",
-        body=chunk("a?b").replace(b"?", b"\xff") + chunk("?").replace(b"?", b"\xe2\x82") + STOP,
-        texts=("a\ufffdb", "\ufffd", ""),
-        finish_reason="stop",
-        **_ORIGIN,
+    finishes(18, "200-kB", chunk("x" * 200000) + STOP, "x" * 200000, ""),
+    fails(18, "endless-line", HELLO + b"data: {" + b"x" * 17 * 2**20, StreamProtocolError, "16 MiB", **_HELLO),
+    fails(
+        18, "endless-event", HELLO + (b"data: {" + b"x" * 2**20 + b"\n") * 17, StreamProtocolError, "16 MiB", **_HELLO
     ),
-    Case(
-        row=18,
-        name="200-kB",
-        body=chunk("x" * 200_000) + STOP,
-        texts=("x" * 200_000, ""),
-        finish_reason="stop",
-        **_ORIGIN,
-    ),
-    Case(
-        row=18,
-        name="endless-line",
-        body=HELLO + b"data: {" + b"x" * 17 * 2**20,
-        error=StreamProtocolError,
-        message="16 MiB",
-        **_HELLO,
-    ),
-    Case(
-        row=18,
-        name="endless-event",
-        body=HELLO + (b"data: {" + b"x" * 2**20 + b"\n") * 17,
-        error=StreamProtocolError,
-        message="16 MiB",
-        **_HELLO,
-    ),
-    Case(
-        row=18,
-        name="endless-body",
-        body=b"{\n" + (b" " * 2**20 + b"\n") * 17,
-        error=StreamProtocolError,
-        message="16 MiB",
-    ),
-    Case(
-        row=19,
-        name="no-choices",
-        body=data({"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]})
+    fails(18, "endless-body", b"{\n" + (b" " * 2**20 + b"\n") * 17, StreamProtocolError, "16 MiB"),
+    finishes(
+        19,
+        "no-choices",
+        data({"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]})
         + data({"choices": None})
         + data({"object": "x"})
         + HELLO
@@ -602,12 +917,11 @@ ROWS: tuple[Case, ...] = (
         + data({"choices": [], "usage": usage(1, 2, 3)})
         + DONE,
         usage=(1, 2, 3),
-        **_FINISHED,
     ),
-    Case(
-        row=20,
-        name="no-delta",
-        body=data({"choices": [{"index": 0}]})
+    finishes(
+        20,
+        "no-delta",
+        data({"choices": [{"index": 0}]})
         + data({"choices": [{"index": 0, "delta": None}]})
         + data({"choices": [{"delta": "text"}, 1, None]})
         + data({"choices": {"0": 1}})
@@ -618,84 +932,64 @@ ROWS: tuple[Case, ...] = (
         + data(5)
         + HELLO
         + STOP,
-        **_FINISHED,
     ),
-    Case(
-        row=21,
-        name="role",
-        body=chunk("", role="assistant") + chunk(role="assistant", refusal=None) + HELLO + STOP,
-        **_FINISHED,
+    finishes(21, "role", chunk("", role="assistant") + chunk(role="assistant", refusal=None) + HELLO + STOP),
+    finishes(22, "finish-reason-with-text", chunk("Hello", finish="stop") + DONE, "Hello"),
+    finishes(
+        23,
+        "text-after-finish-reason",
+        chunk("Hel", finish="length") + chunk("lo") + chunk(finish="stop") + chunk("!") + DONE,
+        "Hel",
+        "lo",
+        "",
+        "!",
     ),
-    Case(
-        row=22,
-        name="finish-reason-with-text",
-        body=chunk("Hello", finish="stop") + DONE,
-        texts=("Hello",),
-        finish_reason="stop",
-        **_ORIGIN,
-    ),
-    Case(
-        row=23,
-        name="text-after-finish-reason",
-        body=chunk("Hel", finish="length") + chunk("lo") + chunk(finish="stop") + chunk("!") + DONE,
-        texts=("Hel", "lo", "", "!"),
-        finish_reason="stop",
-        **_ORIGIN,
-    ),
-    Case(
-        row=24,
-        name="several-usages",
-        body=chunk("Hel", event={"usage": usage(1, 1, 2)})
+    finishes(
+        24,
+        "several-usages",
+        chunk("Hel", event={"usage": usage(1, 1, 2)})
         + chunk("lo", event={"usage": None})
         + STOP
         + data({"choices": [], "usage": usage(1, 2, 3)})
         + data({"choices": [], "usage": usage(None, None, None)})
         + DONE,
         usage=(1, 2, 3),
-        **_FINISHED,
     ),
-    Case(
-        row=24,
-        name="x_groq",
-        body=data({"id": "c1", "model": "m", "choices": [], "x_groq": {"id": "r"}})
+    finishes(
+        24,
+        "x_groq",
+        data({"id": "c1", "model": "m", "choices": [], "x_groq": {"id": "r"}})
         + HELLO
         + chunk(finish="stop", event={"x_groq": {"usage": usage(4, 5, 9)}})
         + DONE,
         usage=(4, 5, 9),
-        **_FINISHED,
     ),
-    Case(row=24, name="null-counts", body=HELLO + STOP + data({"usage": usage(None, None, None)}), **_FINISHED),
-    Case(
-        row=24,
-        name="some-counts",
-        body=HELLO + STOP + data({"choices": [], "usage": usage(True, 7.0, "3")}),
-        usage=(None, 7, 3),
-        **_FINISHED,
+    finishes(24, "null-counts", HELLO + STOP + data({"usage": usage(None, None, None)})),
+    finishes(
+        24, "some-counts", HELLO + STOP + data({"choices": [], "usage": usage(True, 7.0, "3")}), usage=(None, 7, 3)
     ),
-    Case(
-        row=25, name="no-finish-reasons", body=chunk("Hel", finish="") + chunk("lo", finish="null") + STOP, **_FINISHED
-    ),
-    Case(
-        row=25,
-        name="null-is-no-ending",
-        body=chunk("Hel", finish="") + chunk("lo", finish="null"),
-        error=StreamTruncated,
-        message="2 chunks",
+    finishes(25, "no-finish-reasons", chunk("Hel", finish="") + chunk("lo", finish="null") + STOP),
+    fails(
+        25,
+        "null-is-no-ending",
+        chunk("Hel", finish="") + chunk("lo", finish="null"),
+        StreamTruncated,
+        "2 chunks",
         **_HELLO,
     ),
-    Case(row=25, name="no-text", body=chunk("Hel", finish=1) + chunk("lo", finish={"a": 1}) + STOP, **_FINISHED),
-    Case(
-        row=26,
-        name="finish-reason-error",
-        body=HELLO + chunk(finish="error") + DONE,
-        error=StreamServerError,
-        message="finish reason 'error'",
+    finishes(25, "no-text", chunk("Hel", finish=1) + chunk("lo", finish={"a": 1}) + STOP),
+    fails(
+        26,
+        "finish-reason-error",
+        HELLO + chunk(finish="error") + DONE,
+        StreamServerError,
+        "finish reason 'error'",
         **_HELLO,
     ),
-    Case(
-        row=26,
-        name="finish-reason-error-with-text",
-        body=chunk("Hel")
+    fails(
+        26,
+        "finish-reason-error-with-text",
+        chunk("Hel")
         + data(
             {
                 "choices": [
@@ -707,174 +1001,154 @@ ROWS: tuple[Case, ...] = (
                 ]
             }
         ),
-        error=StreamServerError,
-        message="Provider disconnected",
+        StreamServerError,
+        "Provider disconnected",
         code="502",
         **_HELLO,
     ),
-    Case(
-        row=26,
-        name="finish-reason-error-of-openrouter",
-        body=HELLO
+    fails(
+        26,
+        "finish-reason-error-of-openrouter",
+        HELLO
         + chunk("", finish="error", event={"error": {"code": "server_error", "message": "Provider disconnected"}}),
-        error=StreamServerError,
-        message="Provider disconnected",
+        StreamServerError,
+        "Provider disconnected",
         code="server_error",
         **_HELLO,
     ),
-    Case(
-        row=27,
-        name="unknown-finish-reason",
-        body=chunk("Hello", finish="insufficient_system_resource"),
-        texts=("Hello",),
+    finishes(
+        27,
+        "unknown-finish-reason",
+        chunk("Hello", finish="insufficient_system_resource"),
+        "Hello",
         finish_reason="insufficient_system_resource",
-        **_ORIGIN,
     ),
-    Case(
-        row=28,
-        name="parts",
-        body=chunk(
-            [{"type": "thinking", "thinking": [{"type": "text", "text": "let "}, {"type": "text", "text": "me"}, 1]}]
-        )
+    finishes(
+        28,
+        "parts",
+        chunk([{"type": "thinking", "thinking": [{"type": "text", "text": "let "}, {"type": "text", "text": "me"}, 1]}])
         + chunk([{"type": "thinking", "thinking": " see"}])
         + chunk([{"type": "text", "text": "Hel"}, "lo", {"type": "reference", "reference_ids": [1]}, None, {"text": 5}])
         + chunk({"type": "text", "text": "!"})
         + chunk(5)
         + STOP,
-        texts=("", "", "Hello", "!", "", ""),
+        "",
+        "",
+        "Hello",
+        "!",
+        "",
+        "",
         reasoning="let me see",
-        finish_reason="stop",
-        **_ORIGIN,
     ),
-    Case(
-        row=29,
-        name="reasoning",
-        body=chunk(reasoning_content="a", content="")
+    finishes(
+        29,
+        "reasoning",
+        chunk(reasoning_content="a", content="")
         + chunk(reasoning="b")
         + chunk(reasoning="c", reasoning_content="c")
         + chunk("Hello", reasoning=None, reasoning_content=None)
         + chunk("!", reasoning={"x": 1})
         + STOP,
-        texts=("", "", "", "Hello", "!", ""),
+        "",
+        "",
+        "",
+        "Hello",
+        "!",
+        "",
         reasoning="abc",
-        finish_reason="stop",
-        **_ORIGIN,
     ),
-    Case(
-        row=30,
-        name="whole-message-at-the-end",
-        body=HELLO
+    finishes(
+        30,
+        "whole-message-at-the-end",
+        HELLO
         + data(
             {"choices": [{"delta": {}, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}]}
         )
         + DONE,
-        **_FINISHED,
     ),
-    Case(
-        row=30,
-        name="whole-message-beside-each-delta",
-        body=data({"choices": [{"delta": {"content": "Hel"}, "message": {"content": "Hel"}}]})
+    finishes(
+        30,
+        "whole-message-beside-each-delta",
+        data({"choices": [{"delta": {"content": "Hel"}, "message": {"content": "Hel"}}]})
         + data({"choices": [{"delta": {"content": "lo"}, "message": {"content": "Hello"}}]})
         + data({"choices": [{"delta": {"content": ""}, "message": {"content": "Hello"}, "finish_reason": "stop"}]}),
-        texts=("Hel", "lo", ""),
-        finish_reason="stop",
+        "Hel",
+        "lo",
+        "",
+        model=None,
+        id=None,
     ),
-    Case(
-        row=30,
-        name="whole-message-beside-an-empty-delta",
-        body=data({"choices": [{"delta": {"content": ""}, "message": {"content": "Hello"}}]}) + STOP,
-        texts=("Hello", ""),
-        finish_reason="stop",
-        **_ORIGIN,
+    finishes(
+        30,
+        "whole-message-beside-an-empty-delta",
+        data({"choices": [{"delta": {"content": ""}, "message": {"content": "Hello"}}]}) + STOP,
+        "Hello",
+        "",
     ),
-    Case(
-        row=31,
-        name="tool-calls-interleaved",
-        body=call({"name": "f", "arguments": ""}, index=0, id="a", type="function")
+    finishes(
+        31,
+        "tool-calls-interleaved",
+        call({"name": "f", "arguments": ""}, index=0, id="a", type="function")
         + call({"name": "g", "arguments": '{"y":'}, index=1, id="b", type="function")
         + call({"arguments": '{"x":'}, index=0)
-        + call({"arguments": ' "\u00e9"}', "name": None}, index=0, id=None)
+        + call({"arguments": ' "é"}', "name": None}, index=0, id=None)
         + call({"arguments": " 2}"}, index="1")
         + call(None, index=0)
         + chunk(tool_calls=None)
         + chunk(tool_calls=["x", {"index": 0, "function": {"arguments": ""}}])
         + chunk(finish="tool_calls")
         + DONE,
-        texts=("",) * 7,
-        tool_calls=(("a", "f", '{"x": "\u00e9"}'), ("b", "g", '{"y": 2}')),
+        *(("",) * 7),
+        tool_calls=(("a", "f", '{"x": "é"}'), ("b", "g", '{"y": 2}')),
         finish_reason="tool_calls",
-        **_ORIGIN,
     ),
-    Case(
-        row=31,
-        name="tool-calls-without-index",
-        body=call({"name": "f", "arguments": '{"x":'}, id="a")
+    finishes(
+        31,
+        "tool-calls-without-index",
+        call({"name": "f", "arguments": '{"x":'}, id="a")
         + call({"arguments": "1"})
         + call({"name": "f", "arguments": "}"}, id="a")
-        + call({"name": "g", "arguments": {"y": [1, "\u00e9"]}})
+        + call({"name": "g", "arguments": {"y": [1, "é"]}})
         + chunk(tool_calls={"function": {"name": "h", "arguments": 5}})
         + chunk(finish="tool_calls"),
-        texts=("",) * 6,
-        tool_calls=(("a", "f", '{"x":1}'), ("", "g", '{"y": [1, "\u00e9"]}'), ("", "h", "")),
+        *(("",) * 6),
+        tool_calls=(("a", "f", '{"x":1}'), ("", "g", '{"y": [1, "é"]}'), ("", "h", "")),
         finish_reason="tool_calls",
-        **_ORIGIN,
     ),
-    Case(
-        row=31,
-        name="tool-calls-all-numbered-0",
-        body=call({"name": "f", "arguments": "{}"}, index=0, id="a")
+    finishes(
+        31,
+        "tool-calls-all-numbered-0",
+        call({"name": "f", "arguments": "{}"}, index=0, id="a")
         + call({"name": "f", "arguments": '{"b":'}, index=0, id="b")
         + call({"arguments": "1}"}, index=0, id="other")
         + chunk(finish="tool_calls"),
-        texts=("",) * 4,
+        *(("",) * 4),
         tool_calls=(("a", "f", "{}"), ("b", "f", '{"b":1}')),
         finish_reason="tool_calls",
-        **_ORIGIN,
     ),
-    Case(row=32, name="no-done", body=HELLO + STOP, **_FINISHED),
-    Case(row=33, name="held-open-after-finish-reason", body=HELLO + STOP, ending="hold", **_FINISHED),
-    Case(
-        row=33,
-        name="held-open-after-late-usage",
-        body=HELLO + STOP + data({"choices": [], "usage": usage(1, 2, 3)}),
+    finishes(32, "no-done", HELLO + STOP),
+    finishes(33, "held-open-after-finish-reason", HELLO + STOP, ending="hold"),
+    finishes(
+        33,
+        "held-open-after-late-usage",
+        HELLO + STOP + data({"choices": [], "usage": usage(1, 2, 3)}),
         ending="hold",
         usage=(1, 2, 3),
-        **_FINISHED,
     ),
-    Case(row=34, name="held-open-after-done", body=HELLO + STOP + DONE, ending="hold", **_FINISHED),
-    Case(row=35, name="done-without-finish-reason", body=HELLO + DONE, **_HELLO),
-    Case(row=36, name="neither", body=HELLO, error=StreamTruncated, message="2 chunks", **_HELLO),
-    Case(
-        row=36,
-        name="ends-after-the-role",
-        body=chunk(role="assistant"),
-        error=StreamTruncated,
-        message="0 chunks",
-        **_ORIGIN,
+    finishes(34, "held-open-after-done", HELLO + STOP + DONE, ending="hold"),
+    finishes(35, "done-without-finish-reason", HELLO + DONE, "Hel", "lo", finish_reason=None),
+    fails(36, "neither", HELLO, StreamTruncated, "2 chunks", **_HELLO),
+    fails(36, "ends-after-the-role", chunk(role="assistant"), StreamTruncated, "0 chunks", **_ORIGIN),
+    fails(37, "cut", HELLO, StreamInterrupted, ending="cut", **_HELLO),
+    fails(37, "cut-inside-an-event", HELLO + b'data: {"choi', StreamInterrupted, ending="cut", **_HELLO),
+    finishes(37, "cut-after-finish-reason", HELLO + STOP + b'data: {"choi', ending="cut"),
+    finishes(
+        38, "refusal", chunk(refusal="I can") + chunk(refusal="not.") + STOP + DONE, "", "", "", refusal="I cannot."
     ),
-    Case(row=37, name="cut", body=HELLO, ending="cut", error=StreamInterrupted, **_HELLO),
-    Case(
-        row=37,
-        name="cut-inside-an-event",
-        body=HELLO + b'data: {"choi',
-        ending="cut",
-        error=StreamInterrupted,
-        **_HELLO,
-    ),
-    Case(row=37, name="cut-after-finish-reason", body=HELLO + STOP + b'data: {"choi', ending="cut", **_FINISHED),
-    Case(
-        row=38,
-        name="refusal",
-        body=chunk(refusal="I can") + chunk(refusal="not.") + STOP + DONE,
-        texts=("", "", ""),
-        refusal="I cannot.",
-        finish_reason="stop",
-        **_ORIGIN,
-    ),
-    Case(
-        row=39,
-        name="unknown-fields",
-        body=data(
+    finishes(
+        39,
+        "unknown-fields",
+        data(
             {
                 "id": "c1",
                 "model": "m",
@@ -886,29 +1160,23 @@ ROWS: tuple[Case, ...] = (
         )
         + chunk("lo", annotations=[{"type": "url_citation"}])
         + STOP,
-        **_FINISHED,
     ),
-    Case(
-        row=39,
-        name="annotations-alone",
-        body=HELLO + chunk(annotations=[{"type": "url_citation"}]) + STOP,
-        texts=("Hel", "lo", "", ""),
-        finish_reason="stop",
-        **_ORIGIN,
+    finishes(
+        39, "annotations-alone", HELLO + chunk(annotations=[{"type": "url_citation"}]) + STOP, "Hel", "lo", "", ""
     ),
-    Case(row=40, name="gzip", body=HELLO + STOP + DONE, gzipped=True, **_FINISHED),
+    finishes(40, "gzip", HELLO + STOP + DONE, encoding="gzip"),
     Case(
         row=41,
         name="stream_options-refused",
+        body=b'{"error": {"message": "unknown field stream_options", "type": "invalid_request_error"}}',
         status=400,
         content_type="application/json",
-        body=b'{"error": {"message": "unknown field stream_options", "type": "invalid_request_error"}}',
         client_error="BadRequestError",
     ),
-    Case(
-        row=42,
-        name="several-choices",
-        body=data(
+    finishes(
+        42,
+        "several-choices",
+        data(
             {
                 "id": "c1",
                 "model": "m",
@@ -918,157 +1186,135 @@ ROWS: tuple[Case, ...] = (
         + data({"choices": [{"index": 1, "delta": {"content": "no"}, "finish_reason": "length"}]})
         + data({"choices": [{"index": "0", "delta": {"content": "lo"}}, {"index": "1", "delta": {"content": "no"}}]})
         + STOP,
-        **_FINISHED,
     ),
-    Case(
-        row=43,
-        name="error-without-line-end",
-        body=HELLO
-        + b'data: {"error": {"message": "Internal Server Error", "type": "internal", "code": "internal_error"}}',
-        error=StreamServerError,
-        message="Internal Server Error",
+    fails(
+        43,
+        "error-without-line-end",
+        HELLO + b'data: {"error": {"message": "Internal Server Error", "type": "internal", "code": "internal_error"}}',
+        StreamServerError,
+        "Internal Server Error",
         type="internal",
         code="internal_error",
         **_HELLO,
     ),
-    Case(row=44, name="closed-after-finish-reason", body=HELLO + STOP, ending="close", **_FINISHED),
-    Case(row=44, name="closed-after-done", body=HELLO + DONE, ending="close", **_HELLO),
-    Case(row=44, name="closed-early", body=HELLO, ending="close", error=StreamTruncated, message="2 chunks", **_HELLO),
-    Case(
-        row=44,
-        name="closed-inside-an-event",
-        body=HELLO + b'data: {"choices":[{"delta":{"con',
+    finishes(44, "closed-after-finish-reason", HELLO + STOP, ending="close"),
+    finishes(44, "closed-after-done", HELLO + DONE, "Hel", "lo", ending="close", finish_reason=None),
+    fails(44, "closed-early", HELLO, StreamTruncated, "2 chunks", ending="close", **_HELLO),
+    fails(
+        44,
+        "closed-inside-an-event",
+        HELLO + b'data: {"choices":[{"delta":{"con',
+        StreamTruncated,
+        '{"choices":[{"delta":{"con',
         ending="close",
-        error=StreamTruncated,
-        message='{"choices":[{"delta":{"con',
         **_HELLO,
     ),
-    Case(
-        row=44,
-        name="closed-inside-done",
-        body=HELLO + b"data: [DO",
-        ending="close",
-        error=StreamTruncated,
-        message="'[DO'",
-        **_HELLO,
-    ),
-    Case(
-        row=44,
-        name="closed-inside-an-event-after-finish-reason",
-        body=HELLO + STOP + b'data: {"cho',
-        ending="close",
-        **_FINISHED,
-    ),
-    Case(
-        row=45,
-        name="surrogates",
-        body=b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\n'
+    fails(44, "closed-inside-done", HELLO + b"data: [DO", StreamTruncated, "'[DO'", ending="close", **_HELLO),
+    finishes(44, "closed-inside-an-event-after-finish-reason", HELLO + STOP + b'data: {"cho', ending="close"),
+    finishes(
+        45,
+        "surrogates",
+        b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\n'
         b'data: {"choices":[{"delta":{"role":"assistant"}}]}\n\n'
         b'data: {"choices":[{"delta":{"content":"\\ude00b"}}]}\n\n'
         b'data: {"choices":[{"delta":{"content":"\\ud83d"}}]}\n\n'
         b'data: {"choices":[{"delta":{"content":"c\\ude00"}}]}\n\n'
         b'data: {"choices":[{"delta":{"content":"\\ud83d"},"finish_reason":"stop"}]}\n\n',
-        texts=("a", "\U0001f600b", "\ufffdc\ufffd", "", "\ufffd"),
-        finish_reason="stop",
+        "a",
+        "😀b",
+        "�c�",
+        "",
+        "�",
+        model=None,
+        id=None,
     ),
-    Case(
-        row=45,
-        name="surrogates-elsewhere",
-        body=b'data: {"id":"\\ud83d","choices":[{"delta":{"reasoning":"a\\ud83d","refusal":"b\\ud83d"}}]}\n\n'
+    finishes(
+        45,
+        "surrogates-elsewhere",
+        b'data: {"id":"\\ud83d","choices":[{"delta":{"reasoning":"a\\ud83d","refusal":"b\\ud83d"}}]}\n\n'
         b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"c\\ud83d"}}]}}]}\n\n'
         b'data: {"choices":[{"delta":{"reasoning":"\\ude00"}}]}\n\n'
         b'data: {"choices":[{"delta":{"refusal":"!"}}]}\n\n'
         b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\\ude00\\ud83d"}}]}}]}\n\n'
         b"data: [DONE]\n\n",
-        texts=("", "", "", "", "", ""),
-        reasoning="a\U0001f600",
-        refusal="b\ufffd!",
-        tool_calls=(("", "f", "c\U0001f600\ufffd"),),
-        id="\ufffd",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        reasoning="a😀",
+        refusal="b�!",
+        tool_calls=(("", "f", "c😀�"),),
+        id="�",
+        finish_reason=None,
+        model=None,
     ),
-    Case(
-        row=45,
-        name="surrogate-before-the-end",
-        body=b'data: {"choices":[{"delta":{"content":"\\ud83d"}}]}',
-        texts=("\ufffd",),
-        error=StreamTruncated,
+    fails(
+        45,
+        "surrogate-before-the-end",
+        b'data: {"choices":[{"delta":{"content":"\\ud83d"}}]}',
+        StreamTruncated,
+        texts=("�",),
     ),
-    Case(row=46, name="done-then-cut", body=HELLO + DONE, ending="cut", error=StreamInterrupted, **_HELLO),
-    Case(row=47, name="no-text", body=STOP + DONE, texts=("",), finish_reason="stop", **_ORIGIN),
-    Case(
-        row=48,
-        name="usage-in-the-finish-chunk",
-        body=HELLO + chunk(finish="stop", event={"usage": usage(16, 33, 49)}),
+    fails(46, "done-then-cut", HELLO + DONE, StreamInterrupted, ending="cut", **_HELLO),
+    fails(46, "done-after-nothing", chunk(role="assistant") + DONE, StreamTruncated, "0 chunks", **_ORIGIN),
+    finishes(46, "done-held-open", HELLO + DONE, "Hel", "lo", finish_reason=None, ending="hold"),
+    finishes(47, "no-text", STOP + DONE, ""),
+    finishes(
+        48,
+        "usage-in-the-finish-chunk",
+        HELLO + chunk(finish="stop", event={"usage": usage(16, 33, 49)}),
         usage=(16, 33, 49),
-        **_FINISHED,
     ),
-    Case(
-        row=49,
-        name="usage-with-choices",
-        body=HELLO + STOP + chunk("", event={"usage": usage(9, 41, 50), "object": "text_completion"}) + DONE,
+    finishes(
+        49,
+        "usage-with-choices",
+        HELLO + STOP + chunk("", event={"usage": usage(9, 41, 50), "object": "text_completion"}) + DONE,
         usage=(9, 41, 50),
-        **_FINISHED,
     ),
-    Case(
-        row=49,
-        name="usage-of-zeros",
-        body=HELLO + chunk(finish="stop", event={"usage": usage(0, 0, 0)}) + DONE,
-        usage=(0, 0, 0),
-        **_FINISHED,
+    finishes(
+        49, "usage-of-zeros", HELLO + chunk(finish="stop", event={"usage": usage(0, 0, 0)}) + DONE, usage=(0, 0, 0)
     ),
-    Case(
-        row=50,
-        name="a-new-id-each",
-        body=data({"id": "", "choices": []}) + HELLO + chunk(finish="stop", event={"id": "c2", "model": "m2"}),
-        **_FINISHED,
+    finishes(
+        50,
+        "a-new-id-each",
+        data({"id": "", "choices": []}) + HELLO + chunk(finish="stop", event={"id": "c2", "model": "m2"}),
     ),
-    Case(
-        row=50,
-        name="model-before-id",
-        body=data({"model": "m", "choices": []}) + chunk("Hello", finish="stop", event={"model": "m2"}),
-        texts=("Hello",),
-        finish_reason="stop",
-        **_ORIGIN,
+    finishes(
+        50,
+        "model-before-id",
+        data({"model": "m", "choices": []}) + chunk("Hello", finish="stop", event={"model": "m2"}),
+        "Hello",
     ),
-    Case(
-        row=50,
-        name="ids-that-are-no-text",
-        body=data({"id": 5, "model": {}, "choices": []}) + HELLO + STOP,
-        **_FINISHED,
-    ),
-    Case(
-        row=51,
-        name="all-at-once",
-        body=HELLO * 500 + STOP + DONE,
-        texts=("Hel", "lo") * 500 + ("",),
-        finish_reason="stop",
-        **_ORIGIN,
-    ),
-    Case(row=52, name="html", status=502, content_type="text/html", body=HTML, client_error="InternalServerError"),
+    finishes(50, "ids-that-are-no-text", data({"id": 5, "model": {}, "choices": []}) + HELLO + STOP),
+    finishes(51, "all-at-once", HELLO * 500 + STOP + DONE, *(("Hel", "lo") * 500 + ("",))),
+    Case(row=52, name="html", body=HTML, status=502, content_type="text/html", client_error="InternalServerError"),
     Case(
         row=52,
         name="text",
+        body=b"Internal Server Error",
         status=500,
         content_type="text/plain",
-        body=b"Internal Server Error",
         client_error="InternalServerError",
     ),
     Case(
         row=52,
         name="detail",
+        body=b'{"detail":[{"type":"missing","msg":"Field required"}]}',
         status=422,
         content_type="application/json",
-        body=b'{"detail":[{"type":"missing","msg":"Field required"}]}',
         client_error="UnprocessableEntityError",
     ),
     Case(
         row=52,
         name="error-text",
+        body=b'{"error": "slow down"}',
         status=429,
         content_type="application/json",
-        body=b'{"error": "slow down"}',
         client_error="RateLimitError",
     ),
+    *WIDE_ROWS,
 )
 
 

@@ -31,7 +31,7 @@ REASONING_NAMES: Final = (
     "thinking_blocks",
 )
 _REASONING: Final = frozenset(REASONING_NAMES)
-_COMPOUND: Final = frozenset({dict, list})
+_COMPOUND: Final = (dict, list)
 _THOUGHTS: Final = ("text", "thinking", "summary", "content")  # where the text of a reasoning part is
 DELTA_FIELDS: Final = frozenset({"role", "content", "refusal", "tool_calls", *REASONING_NAMES})
 CHOICE_FIELDS: Final = frozenset({"index", "delta", "message", "finish_reason", "usage", "error"})
@@ -124,9 +124,9 @@ def unknown_fields(sent: Json, known: frozenset[str]) -> Json:
 
 def holds_data(value: object, depth: int = 0) -> bool:
     """Return whether there is anything in a value but nulls, empty texts, and empty lists and objects."""
-    if type(value) in _COMPOUND and depth < DEPTH_LIMIT:
-        inner = value.values() if type(value) is dict else value
-        return any([holds_data(each, depth + 1) for each in inner])
+    if isinstance(value, _COMPOUND) and depth < DEPTH_LIMIT:
+        inner = value.values() if isinstance(value, dict) else value
+        return any(holds_data(each, depth + 1) for each in inner)
     return value is not None and value != ""
 
 
