@@ -88,7 +88,7 @@ def test_sentences(language: str, text: str, sizes: list[int] | None) -> None:
 
 
 def test_marks_that_come_late_begin_the_next_piece() -> None:
-    """Nobody waits behind the first one, and none is a piece of its own. In time, they are where they belong."""
+    """Nothing waits behind the first mark. Marks that arrive in time belong to their sentence."""
     assert cut("真的？！好。”完") == ["真的？！", "好。”", "完"]
     sentences = Sentences(sentencex.segment, "zh")
     assert list(sentences.feed("真的？")) == ["真的？"]
@@ -102,8 +102,8 @@ PROSE = (
 )
 
 
-def test_prose_is_cut_as_sentencex_cuts_the_whole_of_it() -> None:
-    """Deciding early changes nothing where a text is in order."""
+def test_prose_is_split_as_sentencex_splits_the_whole() -> None:
+    """Deciding early changes nothing in ordinary prose."""
     assert cut(PROSE, [2]) == sentencex.segment("en", PROSE)
 
 
@@ -157,10 +157,10 @@ class TestFirstAt:
 
 
 class TestBounds:
-    """Whatever comes, the work is bounded."""
+    """The work is bounded, whatever the text."""
 
     def test_a_quote_that_is_never_closed_holds_only_so_long(self) -> None:
-        """After that, sentences are cut again."""
+        """After that, sentences are split again."""
         pieces = cut('"' + "So it is. " * 60)
         assert OPEN < len(pieces[0]) < OPEN + 20
         assert set(pieces[1:]) == {"So it is. "}
@@ -188,7 +188,7 @@ class TestBounds:
         assert time.process_time() - began < CPU_SECONDS
 
     def test_white_space_without_end_settles_it(self) -> None:
-        """A sentence is not held back for what may never come."""
+        """A sentence does not wait for a letter that may never arrive."""
         assert list(Sentences(sentencex.segment, "en").feed("Yes. " + " " * 200)) != []
 
 
@@ -253,7 +253,7 @@ LATE = re.compile("(?<=[。！？])[。！？”’」』»\"'`)\\]}*_~]+")
 def test_any_way_of_arriving_gives_the_same_sentences(
     text: str, sizes: list[int], language: str, first_at: int | None
 ) -> None:
-    """But for what directly follows 。 and its like, which may come too late; and never is anything lost or doubled."""
+    """Except marks directly after 。 and the like, which may arrive too late. Nothing is lost or doubled."""
     cut(text, sizes, language=language, first_at=first_at)
     text = LATE.sub("", text)
     arrived = cut(text, sizes, language=language, first_at=first_at)

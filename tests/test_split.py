@@ -1,4 +1,4 @@
-"""Lines and words of a stream, and what holds for every way of splitting one."""
+"""Lines and words of a stream, and what every splitter has in common."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 TEXTS = st.lists(st.sampled_from(["a", "bc", " ", "\n", "\r\n", "\r", "\t", "\u2028", "。", ". "])).map("".join)
 
 
-def cut(splitter: Splitter, text: str, sizes: list[int]) -> list[str]:
+def split_text(splitter: Splitter, text: str, sizes: list[int]) -> list[str]:
     pieces: list[str] = []
     for size in [*sizes, len(text)]:
         pieces += splitter.feed(text[:size])
@@ -35,16 +35,16 @@ def cut(splitter: Splitter, text: str, sizes: list[int]) -> list[str]:
 @unhurried
 @given(TEXTS, st.lists(st.integers(0, 4)))
 def test_lines_are_those_of_the_text(text: str, sizes: list[int]) -> None:
-    """However it is cut: a carriage return before the line feed is dropped, any other stays."""
+    """In whatever chunks: a carriage return before a line feed is dropped, any other stays."""
     expected = re.split("\r?\n", text)
-    assert cut(Lines(), text, sizes) == (expected if expected[-1] else expected[:-1])
+    assert split_text(Lines(), text, sizes) == (expected if expected[-1] else expected[:-1])
 
 
 @unhurried
 @given(TEXTS, st.lists(st.integers(0, 4)))
 def test_words_are_those_of_the_text(text: str, sizes: list[int]) -> None:
-    """However it is cut, as str.split has them."""
-    assert cut(Words(), text, sizes) == text.split()
+    """In whatever chunks, as str.split returns them."""
+    assert split_text(Words(), text, sizes) == text.split()
 
 
 WAYS = [
@@ -80,10 +80,10 @@ class TestStreams:
         assert stream.state is StreamState.CANCELLED
         assert server.requests[0].left.wait(LIMIT_SECONDS)
 
-    def test_a_cancel_hands_out_the_rest(
+    def test_cancel_returns_the_rest(
         self, way: Callable[[Stream], Iterator[str]], server: LocalServer, agent: Agent
     ) -> None:
-        """The loop ends as ever, after the last piece."""
+        """The loop ends after the last piece."""
         server.add(Answer("Yes.\nNot at", Stall()))
         stream = agent.run_stream("go")
         pieces = []
@@ -93,10 +93,10 @@ class TestStreams:
         assert " ".join(pieces) == "Yes. Not at"
         assert stream.state is StreamState.CANCELLED
 
-    def test_a_failure_hands_out_the_rest_first(
+    def test_failure_returns_the_rest_first(
         self, way: Callable[[Stream], Iterator[str]], server: LocalServer, agent: Agent
     ) -> None:
-        """Then it raises, with the stream's own exception."""
+        """Then the loop raises the stream's own exception."""
         server.add(Answer("Yes.\nNo", Cut()))
         stream = agent.run_stream("go")
         pieces: list[str] = []
@@ -115,14 +115,14 @@ class TestStreams:
         assert [piece.strip() for piece in way(stream)] == ["Yes.", "No."]
         assert [piece.strip() for piece in way(stream)] == ["Yes.", "No."]
 
-    def test_a_second_reader_is_refused_and_does_no_harm(
+    def test_second_reader_is_refused(
         self,
         way: Callable[[Stream], Iterator[str]],
         server: LocalServer,
         agent: Agent,
         in_thread: Callable[[Callable[[], object]], threading.Thread],
     ) -> None:
-        """The loop that has the stream goes on."""
+        """The first one continues."""
         server.add(Answer("Yes.\n", Stall(), "No."))
         stream = agent.run_stream("go")
         first: list[str] = []
@@ -182,7 +182,7 @@ class InterruptedStream:
 @pytest.mark.parametrize(
     "error", [TimeoutError("soft limit"), ForeignError(), KeyboardInterrupt(), SystemExit(3)], ids=repr
 )
-def test_an_exception_of_a_signal_handler_comes_at_once(error: BaseException) -> None:
+def test_exception_of_a_signal_handler_is_raised_at_once(error: BaseException) -> None:
     """As it is, without the rest of the text before it: that would delay it, or lose it if the loop is left there."""
     pieces: list[str] = []
     with pytest.raises(type(error)) as caught:
@@ -192,7 +192,7 @@ def test_an_exception_of_a_signal_handler_comes_at_once(error: BaseException) ->
 
 
 @pytest.mark.parametrize("error", [TimeoutError("soft limit"), ForeignError(), KeyboardInterrupt()], ids=repr)
-def test_an_exception_between_two_steps_closes_the_stream(error: BaseException) -> None:
+def test_exception_between_two_steps_closes_the_stream(error: BaseException) -> None:
     """A RuntimeError, too: it does not come from another thread's reading."""
     stream = InterruptedStream(error, inside=False)
     with pytest.raises(type(error)) as caught:

@@ -1,4 +1,4 @@
-"""Markdown without its marks."""
+"""Markdown without its markers."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Given:
     ],
 )
 def test_marks(marked: str, plain: str) -> None:
-    """What is to be said stays."""
+    """The text to be read aloud stays."""
     assert "".join(StripMarkdown(Given()).feed(marked)) == plain
 
 
-def test_pieces_that_were_marks_alone_are_left_out() -> None:
+def test_pieces_of_markers_alone_are_left_out() -> None:
     """And so is white space alone; the last piece is stripped like the others."""
     plain = StripMarkdown(Given())
     assert list(plain.feed("a ¦\n¦---\n¦** ¦b")) == ["a ", "b"]
@@ -111,7 +111,7 @@ def test_time_is_linear_in_the_length(hard: str, end: str) -> None:
 @unhurried
 @given(st.text(alphabet="ab *_`[]()<>\\#->~|!\n"))
 def test_nothing_is_invented(text: str) -> None:
-    """What is left is a part of the text, in order."""
+    """The result is a part of the text, in order."""
     rest = iter(text)
     assert all(character in rest for character in "".join(StripMarkdown(Given()).feed(text)))
 

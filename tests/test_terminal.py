@@ -41,7 +41,7 @@ class TestFilter:
     """A pure state machine: pieces in, pieces out."""
 
     @pytest.mark.parametrize(
-        "order",
+        "sequence",
         [
             pytest.param(f"{ESC}[31m", id="colour"),
             pytest.param(f"{ESC}[38;2;1;2;3m", id="colour-with-parameters"),
@@ -76,9 +76,9 @@ class TestFilter:
             pytest.param("\u202e\u2066\u2069\u202c", id="bidi"),
         ],
     )
-    def test_orders_go_and_what_is_around_them_stays(self, order: str) -> None:
+    def test_sequences_are_removed_from_the_text(self, sequence: str) -> None:
         """Whole, and character by character."""
-        text = f"before{order}after"
+        text = f"before{sequence}after"
         assert filtered([text]) == "beforeafter"
         assert filtered(text) == "beforeafter"
 
@@ -99,7 +99,7 @@ class TestFilter:
         ],
     )
     def test_visible_text_stays(self, text: str, shown: str) -> None:
-        """What is no order is shown."""
+        """What is not a control sequence is shown."""
         assert filtered([text]) == shown
         assert filtered(text) == shown
 
@@ -116,7 +116,7 @@ class TestFilter:
     @unhurried
     @given(st.lists(st.text(st.one_of(st.sampled_from([*NEVER, *"[]()P^_X\\;m1 \n\t#%ABc"]), st.characters()))))
     def test_no_control_character_comes_through_and_cuts_do_not_matter(self, pieces: list[str]) -> None:
-        """Whatever is written, however it is cut."""
+        """Whatever the text, and in whatever chunks."""
         whole = "".join(pieces)
         shown = filtered(pieces)
         assert not set(shown) & set(NEVER)
@@ -148,7 +148,7 @@ class Narrow(io.TextIOWrapper):
         self._terminal = terminal
 
     def isatty(self) -> bool:
-        """Say what it was told."""
+        """Return the answer given to the constructor."""
         return self._terminal
 
     def written(self) -> bytes:
@@ -171,7 +171,7 @@ def thoughtful() -> Answer:
 
 
 class TestPrint:
-    """What is written where."""
+    """Terminals, files and other writers."""
 
     def test_text_is_written_and_the_reply_returned(self, server: LocalServer, agent: Agent) -> None:
         """A file gets the text, and nothing else."""
@@ -219,17 +219,17 @@ class TestPrint:
         agent: Agent,
         in_thread: Callable[[Callable[[], object]], threading.Thread],
     ) -> None:
-        """What has arrived is there while the rest is still to come."""
+        """A chunk is in the file while the server still waits to send the rest."""
         server.add(Answer("first ", Stall(), "second"))
-        came = threading.Event()
+        flushed = threading.Event()
 
         class Sink(io.StringIO):
             def flush(self) -> None:
-                came.set()
+                flushed.set()
 
         sink = Sink()
         in_thread(lambda: agent.run_stream("go").print(sink))
-        assert came.wait(LIMIT_SECONDS)
+        assert flushed.wait(LIMIT_SECONDS)
         assert sink.getvalue() == "first "
         server.release()
 
@@ -243,7 +243,7 @@ class TestPrint:
         assert file.getvalue() == "two"
 
     def test_a_terminal_gets_text_only_and_a_newline_at_the_end(self, server: LocalServer, agent: Agent) -> None:
-        """A sequence that is cut between two chunks, too."""
+        """Also when two chunks share a control sequence."""
         server.add(Answer("red: \x1b", "[31mred\x1b]0;ti", "tle\x07!", "\x1b("))
         screen = Screen()
         reply = agent.run_stream("go").print(screen)
@@ -267,7 +267,7 @@ class TestPrint:
         assert file.getvalue() == text
 
     def test_escape_false_is_the_way_out(self, server: LocalServer, agent: Agent) -> None:
-        """For a model that is asked for colours."""
+        """For a model that writes colours on purpose."""
         server.add(Answer("\x1b[31mred\x1b[0m"))
         screen = Screen()
         agent.run_stream("go").print(screen, escape=False)
@@ -304,7 +304,7 @@ class ToolStream:
 
 @pytest.mark.usefixtures("colours")
 class TestTools:
-    """Each run of a tool is a line, apart from the text; to a file goes the text alone."""
+    """A terminal shows a line for each run of a tool; a file gets the text alone."""
 
     def test_a_terminal_shows_a_dim_line_for_each(self) -> None:
         """Control characters in arguments and results are escaped."""
@@ -328,7 +328,7 @@ class TestTools:
 
 @pytest.mark.usefixtures("colours")
 class TestReasoning:
-    """Off unless asked for, and apart from the text."""
+    """Off by default, and separated from the text."""
 
     def test_it_is_left_out(self, server: LocalServer, agent: Agent) -> None:
         """By default."""
@@ -382,7 +382,7 @@ class TestReasoning:
 
 
 class TestEnding:
-    """Every way out leaves the stream ended and the file tidy."""
+    """Whatever ends print(), the stream has ended and the terminal is restored."""
 
     def test_a_failure_is_raised_below_the_partial_text(self, server: LocalServer, agent: Agent) -> None:
         """On a terminal, a traceback starts on a line of its own."""
@@ -406,7 +406,7 @@ class TestEnding:
         assert (reply.text, reply.complete) == ("half", False)
 
     def test_ctrl_c_returns_the_partial_reply(self, server: LocalServer, agent: Agent) -> None:
-        """Wherever it comes, the stream has ended when print() returns, and a loop around it goes on."""
+        """The stream has ended when print() returns, and a loop around it continues."""
 
         class Sink(Screen):
             def flush(self) -> None:
@@ -423,7 +423,7 @@ class TestEnding:
 
     @pytest.mark.parametrize("terminal", [False, True], ids=["file", "terminal"])
     def test_a_closed_pipe_ends_the_stream(self, server: LocalServer, agent: Agent, *, terminal: bool) -> None:
-        """Nobody reads any more: the server stops writing, and the caller is told."""
+        """The server notices a disconnect, and the caller gets the exception."""
 
         class Broken(io.StringIO):
             def isatty(self) -> bool:
@@ -444,7 +444,7 @@ class TestEnding:
     def test_an_error_of_the_file_ends_the_stream(
         self, server: LocalServer, agent: Agent, method: str, error: type[BaseException]
     ) -> None:
-        """Then it is raised, and not replaced by the one of tidying up."""
+        """Then it is raised; a second one, raised while print() restores the terminal, does not replace it."""
 
         class Failing(Screen):
             failures = 0
@@ -548,7 +548,7 @@ def shown_until(person: int, end: bytes | None) -> bytes:
 class TestRealTerminal:
     """The same on a pseudo-terminal, in a process of its own."""
 
-    def test_orders_do_not_reach_it(self, server: LocalServer, terminal: tuple[int, int]) -> None:
+    def test_control_sequences_do_not_reach_it(self, server: LocalServer, terminal: tuple[int, int]) -> None:
         """Text, tabs and newlines do; the terminal itself adds the carriage returns."""
         person, program = terminal
         server.add(
@@ -568,7 +568,7 @@ class TestRealTerminal:
     def test_ctrl_c_keeps_the_partial_and_the_script_goes_on(
         self, server: LocalServer, terminal: tuple[int, int]
     ) -> None:
-        """The server is told, the reply says that it is partial, there is no traceback."""
+        """The server notices, the reply is partial, there is no traceback."""
         person, program = terminal
         server.add(Answer("half an ", "answer", Stall()))
         with start(server, program) as process:

@@ -72,7 +72,7 @@ def ended(provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> Ended:
 
 
 def test_a_call_is_a_span(server: LocalServer, ended: Ended) -> None:
-    """It has what was asked and what came, under the conventions' names."""
+    """It records request and answer under the names of the conventions."""
     usage = {
         "prompt_tokens": 12,
         "completion_tokens": 3,
@@ -135,14 +135,14 @@ def test_nothing_is_invented(agent: Agent, server: LocalServer, ended: Ended) ->
     ],
 )
 def test_a_failure_is_an_error(agent: Agent, server: LocalServer, ended: Ended, answer: Answer, error: str) -> None:
-    """Its class is told. Its message is not: it can hold pieces of keys and prompts."""
+    """Its class is recorded. Its message is not: it can hold parts of keys and prompts."""
     server.add(answer)
     with pytest.raises((StreamError, openai.OpenAIError)):
         agent.run(PROMPT)
     span = ended.next()
     found = dict(span.attributes or {})
     assert found["error.type"] == error
-    assert ("gen_ai.response.id" in found) == error.startswith("Stream")  # what came until then is told
+    assert ("gen_ai.response.id" in found) == error.startswith("Stream")  # the partial answer is recorded
     assert (span.status.status_code, span.status.description) == (trace.StatusCode.ERROR, None)
     assert not any(text in span.to_json() for text in (PROMPT, KEY, "Hel"))
 
@@ -166,7 +166,7 @@ def drop(agent: Agent) -> None:
 def test_a_cancelled_call_is_no_error(
     agent: Agent, server: LocalServer, ended: Ended, end: Callable[[Agent], None]
 ) -> None:
-    """Its status is unset, an attribute tells; dropping the stream is enough, for the span does not hold it."""
+    """Its status is unset, an attribute says so. The span keeps no reference to the stream, so dropping it cancels."""
     server.add(Answer("Hel", Stall()))
     end(agent)
     span = ended.next()
@@ -194,7 +194,7 @@ def test_nothing_is_kept(agent: Agent, ended: Ended) -> None:
 def test_text_stays_private(
     agent: Agent, server: LocalServer, ended: Ended, monkeypatch: pytest.MonkeyPatch, value: str | None
 ) -> None:
-    """Nothing of prompt and answer is on a span, unless it is asked for."""
+    """A span holds nothing of prompt and answer by default."""
     if value is not None:
         monkeypatch.setenv(tracing.CAPTURE_VARIABLE, value)
     server.add(TEXT)
@@ -205,7 +205,7 @@ def test_text_stays_private(
 
 
 @pytest.mark.parametrize("value", ["true", "SPAN_ONLY", "span_and_event"])
-def test_text_is_recorded_when_asked_for(
+def test_text_is_recorded_on_request(
     server: LocalServer, ended: Ended, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     """By the conventions' own variable, in the conventions' parts, as JSON."""
@@ -216,7 +216,7 @@ def test_text_is_recorded_when_asked_for(
     picture = {"type": "image_url", "image_url": {"url": "data:,"}}
     prompt = [
         Message("user", [{"type": "text", "text": PROMPT}, picture]),
-        Message("assistant", None, tool_calls=[asked, "odd", {"type": "custom"}]),
+        Message("assistant", None, tool_calls=[asked, "no call", {"type": "custom"}]),
         Message("tool", "42", tool_call_id="call_1"),
     ]
     with Agent("a", model="m", instructions="Be brief.", base_url=server.base_url, api_key=KEY) as agent:
@@ -390,8 +390,8 @@ def test_a_span_that_nobody_records_costs_no_more(agent: Agent, ended: Ended, mo
         ("http://host:port/v1", "openai", None),
     ],
 )
-def test_the_provider_is_known_by_its_host(url: str, provider: str, port: int | None) -> None:
-    """Servers that are not known are taken for what they speak; a URL that is none is left to the client."""
+def test_provider_is_found_by_its_host(url: str, provider: str, port: int | None) -> None:
+    """An unknown server counts as openai; the client judges an impossible URL."""
     found = tracing._server(url)
     assert found["gen_ai.provider.name"] == provider
     assert found.get("server.port") == port
@@ -409,8 +409,8 @@ def test_the_provider_is_known_by_its_host(url: str, provider: str, port: int | 
         ({"reasoning_effort": None, "stop": None, "response_format": {}}, {}),
     ],
 )
-def test_options_are_told_if_they_are_well_formed(options: dict[str, Any], expected: dict[str, Any]) -> None:
-    """What is not is left to the server's judgement."""
+def test_well_formed_options_are_recorded(options: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Other options are left out: the server judges them."""
     found = tracing._request({"model": "m", **options})
     always = {"gen_ai.operation.name", "gen_ai.request.model", "gen_ai.request.stream", "openai.api.type"}
     assert {name: value for name, value in found.items() if name not in always} == expected
