@@ -40,7 +40,7 @@ def flush(text: TextAccumulator) -> str:
 
 def add_parts(calls: ToolCallAccumulator, sent: list[Any], *, may_have_surrogates: bool = False) -> list[ToolCall]:
     """Add parts of calls as the decoder does; return what can be handed out."""
-    parts = calls.prepare(sent, may_have_surrogates)
+    parts = [part for part in calls.prepare(sent, may_have_surrogates) if part is not None]
     calls.commit(parts)
     return [prepared.part for prepared in parts]
 

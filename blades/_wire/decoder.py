@@ -334,7 +334,12 @@ class CompletionDecoder:
         text = self._text.prepare(delta.text, may_have_surrogates) if delta.text else ""
         reasoning = self._reasoning.prepare(delta.reasoning, may_have_surrogates) if delta.reasoning else ""
         refusal = self._refusal.prepare(delta.refusal, may_have_surrogates) if delta.refusal else ""
-        parts = self._calls.prepare(delta.tool_calls, may_have_surrogates) if delta.tool_calls else []
+        parts: list[PreparedPart] = []
+        for part in self._calls.prepare(delta.tool_calls, may_have_surrogates) if delta.tool_calls else ():
+            if self._frozen:
+                return None
+            if part is not None:
+                parts.append(part)
         finish_reason = None if delta.finish_reason == "error" else delta.finish_reason
         usage = parse_usage(event, choice)
         # Beside a choice, only what is more than a text or a number is content: servers put their names there.

@@ -15,7 +15,7 @@ from blades._wire.accumulate import FieldAccumulator, TextAccumulator
 from blades._wire.deltas import json_text, number, string, unknown_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from blades._wire.deltas import Json
 
@@ -163,18 +163,19 @@ class ToolCallAccumulator:
         calls = self._committed.copy()
         return tuple(calls[index].get() for index in sorted(calls))
 
-    def prepare(self, sent: Sequence[Any], may_have_surrogates: bool) -> list[PreparedPart]:  # noqa: FBT001 - as for texts
-        """Find the calls of the parts that came in one event; return those that bring something."""
-        prepared = []
+    def prepare(self, sent: Sequence[Any], may_have_surrogates: bool) -> Iterator[PreparedPart | None]:  # noqa: FBT001
+        """Find the call of each part that came in one event; None for a part that brings nothing.
+
+        An iterator, because there may be many thousand parts in an event, and the stream may be cancelled meanwhile.
+        """
         for part in sent:
             read = _read_part(part) if isinstance(part, dict) else None
-            if read is None:
-                continue
-            call = self._find(read)
-            if not call.is_repeated_by(read):
+            call = self._find(read) if read is not None else None
+            if read is None or call is None or call.is_repeated_by(read):
+                yield None
+            else:
                 self._serial += 1
-                prepared.append(call.prepare(self._serial, read, may_have_surrogates))
-        return prepared
+                yield call.prepare(self._serial, read, may_have_surrogates)
 
     def flush(self) -> list[PreparedPart]:
         """Return replacements for halves of surrogate pairs that stayed alone."""
