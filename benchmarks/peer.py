@@ -34,7 +34,7 @@ def load(name: str) -> Any:
 
 
 def cpu(name: str, url: str) -> float:
-    """Microseconds of CPU per chunk of a burst."""
+    """Return the microseconds of CPU per chunk of a burst."""
     peer = load(name).Peer(url)
     count = drain(peer.stream())
     assert count >= BURST, count
@@ -42,13 +42,13 @@ def cpu(name: str, url: str) -> float:
 
 
 def ten(name: str, url: str) -> int:
-    """Ten streams in sequence; the server counts."""
+    """Read ten streams in sequence; the server counts the connections."""
     peer = load(name).Peer(url)
     return sum(drain(peer.stream()) for _ in range(10))
 
 
 def memory(name: str, url: str, small_url: str) -> float:
-    """MiB that a long answer takes on top of a short one."""
+    """Return the MiB that a long answer takes beyond a short one."""
     adapter = load(name)
     drain(adapter.Peer(small_url).stream())
     before = peak_memory()
@@ -57,16 +57,16 @@ def memory(name: str, url: str, small_url: str) -> float:
 
 
 def truncated(name: str, url: str) -> str:
-    """How a stream ends that was cut short: the exception, or "silent"."""
+    """Return how a stream ends that was cut short: the exception, or "silent"."""
     try:
         drain(load(name).Peer(url).stream())
-    except Exception as error:  # noqa: BLE001 - that is the question
+    except Exception as error:  # noqa: BLE001 - its type is the result
         return type(error).__name__
     return "silent"
 
 
 def cancel(name: str, url: str) -> str | float:
-    """Milliseconds until the reader is free, once it waits."""
+    """Return the milliseconds until the reader returns from its wait."""
     peer = load(name).Peer(url)
     if peer.cancel is None:
         return "no way"
@@ -79,12 +79,12 @@ def cancel(name: str, url: str) -> str | float:
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    time.sleep(SETTLE_SECONDS + 2.0)  # imports are done; the first second opens the connection
+    time.sleep(SETTLE_SECONDS + 2.0)  # for the imports, and for opening the connection
     if not reader.is_alive():
         return "ended by itself"
     began = time.monotonic()
 
-    def cancel_it() -> None:  # some block, too
+    def cancel_it() -> None:  # some clients block here
         try:
             peer.cancel()
         except Exception as error:  # noqa: BLE001 - before the headers, some have nothing to cancel yet
@@ -102,7 +102,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     name, task, *urls = sys.argv[1:]
     print(json.dumps(globals()[task](name, *urls)), flush=True)
-    os._exit(0)  # readers that nobody can free
+    os._exit(0)  # some readers are still blocked
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ OURS = ("blades", "openai")
 TASK_SECONDS = 600
 IMPORT = "import time; start = time.process_time(); import {}; print((time.process_time() - start) * 1e3)"
 CHUNKS = 200_000
-ENVIRONMENT = {**os.environ, "OPENAI_API_KEY": "any", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # it asks no other host
+ENVIRONMENT = {**os.environ, "OPENAI_API_KEY": "any", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # no other host
 
 
 def packages(name: str) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ def packages(name: str) -> tuple[str, ...]:
 
 
 def python(name: str) -> Path:
-    """Give a client's interpreter; make its environment if need be."""
+    """Return a client's interpreter; make its environment if there is none."""
     if name in OURS:
         return Path(sys.executable)
     folder = HERE.parent / ".venv-peers" / name
@@ -48,14 +48,14 @@ def python(name: str) -> Path:
 
 
 def version(name: str) -> str:
-    """Give a client's version."""
+    """Return a client's version."""
     package = packages(name)[0].partition("[")[0]
     code = f"from importlib import metadata; print(metadata.version({package!r}))"
     return f"{package} {subprocess.check_output([python(name), '-c', code], text=True).strip()}"
 
 
 def measure(name: str, task: str, *urls: str) -> Any:
-    """Run a task; give what it measured, or a word on why not."""
+    """Run a task; return its result, or a word on why there is none."""
     command = [python(name), HERE / "peer.py", name, task, *urls]
     try:
         done = subprocess.run(
@@ -70,7 +70,7 @@ def measure(name: str, task: str, *urls: str) -> Any:
 
 
 def import_time(name: str) -> float:
-    """Milliseconds of CPU; the best of five, once its files are compiled."""
+    """Return the least milliseconds of CPU of five imports, with compiled files."""
     module = load_module_name(name)
     environment = {key: value for key, value in ENVIRONMENT.items() if key != "PYTHONDONTWRITEBYTECODE"}
     command = [python(name), "-c", IMPORT.format(module)]
@@ -78,7 +78,7 @@ def import_time(name: str) -> float:
 
 
 def load_module_name(name: str) -> str:
-    """Read what module users import."""
+    """Return the module that users import."""
     text = (HERE / "peers" / f"adapter_{name}.py").read_text()
     return text.partition('MODULE = "')[2].partition('"')[0]
 

@@ -2,7 +2,7 @@
 
 Run: python examples/fan_out_dask.py prompts.txt > answers.jsonl (it needs dask: pip install distributed). Environment,
 here and on the workers: OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL, OPENAI_MODEL. Ctrl-C
-cancels what is running, on every worker, and keeps what is done.
+cancels the running answers on every worker, and keeps the finished ones.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Unwanted:
 
 
 def ask(prompt: str, agent: Agent) -> Reply:
-    """Run on a worker: one thread for one answer, and one client for all threads of a process."""
+    """Answer a prompt on a worker: one thread per answer, one client for all threads of a process."""
     reply = agent.run(prompt, cancel=Unwanted())
     if not reply.complete:
-        raise RuntimeError("Dask took this task away")  # seen by nobody, unless it wants the answer after all
+        raise RuntimeError("Dask dropped this task")  # reported only if Dask wants the answer after all
     return reply
 
 
@@ -58,7 +58,7 @@ def row(number: int, prompt: str, result: Any) -> dict[str, Any]:
 
 
 def local_cluster(workers: int, threads: int) -> LocalCluster:
-    """Start processes that leave Ctrl-C to this one, and standard error to the progress bar."""
+    """Start processes that ignore Ctrl-C, and do not write into the progress bar."""
     on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
     options = {"threads_per_worker": threads, "dashboard_address": None, "silence_logs": logging.CRITICAL}
     try:
@@ -68,7 +68,7 @@ def local_cluster(workers: int, threads: int) -> LocalCluster:
 
 
 def main() -> None:
-    """Ask, and write the answers as they come."""
+    """Ask, and write each answer when it arrives."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prompts", type=Path, help="a file with one prompt per line")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a running cluster, as tcp://10.0.0.1:8786")
