@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from blades._errors import StreamError
 from blades._wire.decoder import CompletionDecoder
 from wire_cases import (
-    CAPTURES_FOLDER,
+    CAPTURES,
     COMPLETION,
     DONE,
     HELLO,
@@ -29,6 +29,7 @@ from wire_cases import (
     call,
     chunk,
     data,
+    recorded,
     replay,
     usage,
 )
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 BATCHES = 10
 STREAMS = [
     *(case.body for case in ROWS if len(case.body) < 3_000),
-    *(path.read_bytes()[:3_000] for path in sorted(CAPTURES_FOLDER.glob("*.sse"))),
+    *(recorded(name)[2][:3_000] for name in CAPTURES),
     HELLO * 3 + STOP + data({"choices": [], "usage": usage(1, 2, 3)}) + DONE,
     json.dumps(COMPLETION, indent=1).encode(),
     json.dumps(JSON_ERROR).encode(),

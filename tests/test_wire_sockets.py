@@ -10,7 +10,7 @@ import pytest
 
 from blades import Agent, StreamError, StreamServerError, StreamState
 from blades.testing import Answer, Cut, LocalServer, Stall
-from wire_cases import BASE_URL, CAPTURES, CAPTURES_FOLDER, ROWS, Case, cuts, recorded, recorded_text
+from wire_cases import BASE_URL, CAPTURES, ROWS, Case, cuts, recorded, recorded_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +88,6 @@ def check_failure(error: StreamError, text: str, case: Case) -> None:
         assert (error.type, error.code) == (case.type, case.code)
 
 
-@pytest.mark.skipif(not CAPTURES_FOLDER.exists(), reason="the recorded answers are not part of a release")
 @pytest.mark.parametrize("name", CAPTURES)
 def test_a_recorded_answer_ends_as_stated(name: str, shared: tuple[LocalServer, Agent]) -> None:
     """Answers of real servers, with their status and headers, as a user of the library meets them."""
