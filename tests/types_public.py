@@ -66,7 +66,9 @@ def chats(agent: Agent) -> None:
     chat = agent.chat(system="s", history=[{"role": "user", "content": "x"}])
     assert_type(chat, Chat)
     assert_type(chat.run_stream("x", timeout=1), Stream)
-    assert_type(chat.run("x"), Reply)
+    assert_type(chat.run("x", temperature=0.5, tools=[]), Reply)
+    chat.run("x", temprature=0.5)  # type: ignore[call-arg] # no such option
+    chat.run("x", temperature="hot")  # type: ignore[arg-type] # not a number
     assert_type(chat.messages, list[dict[str, Any]])
     agent.chat(history=chat.messages)
     agent.chat(history=Prompt("x"))

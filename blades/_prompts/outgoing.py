@@ -21,6 +21,7 @@ UNANSWERED: Final = "No result: this call was not answered."
 Reasoning: TypeAlias = bool | str
 """Whether the reasoning of replies is sent; a str: under that name, whatever the server called it that it came from."""
 
+_ERROR_CHARACTERS: Final = 100_000  # of a body that are searched: a server may repeat the whole request in it
 # `thinking` alone is the name of an option, too. Patterns are texts here: few programs ever need them compiled.
 _FIELD: Final = (
     r"(?i)(reasoning(?:_content|_details|_text)?)(?![\w-])|thought_?signature|thinking_blocks"
@@ -37,6 +38,7 @@ _UNCLEAR: Final = "(?i)invalid|illegal|cannot be|incorrect"
 
 def names_reasoning_field(text: str) -> bool:
     """Return whether a server's error (400 or 422, the whole body) is about the reasoning in a request, or its lack."""
+    text = text[:_ERROR_CHARACTERS]
     return bool(re.search(_FIELD, text) and any(re.search(words, text) for words in (_REFUSED, _DEMANDED, _UNCLEAR)))
 
 
@@ -47,6 +49,7 @@ def other_reasoning(text: str, sent: Reasoning) -> Reasoning | None:
         text: The server's error, the whole body.
         sent: What the first request did.
     """
+    text = text[:_ERROR_CHARACTERS]
     field = re.search(_FIELD, text)
     if field is None or not names_reasoning_field(text):
         return None
