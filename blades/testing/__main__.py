@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from blades.testing import LocalServer
+from blades.testing import Answer, LocalServer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,12 +22,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tls", action="store_true", help="print SSL_CERT_FILE=... as the second line")
     parser.add_argument("--pace", type=float, default=0.03, metavar="SECONDS", help="between two words")
     parser.add_argument("--api-key", help="refuse requests without this bearer key")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--replay", metavar="FILE", help="answer with the bytes of this file: see Answer.recorded")
+    options = vars(parser.parse_args(arguments))
+    replay = options.pop("replay")
+    try:
+        default = Answer.recorded(replay) if replay is not None else None
+    except OSError as error:
+        parser.error(f"cannot read the recording: {error}")
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
-        with LocalServer(**vars(options)) as server:
-            trust = f"\nSSL_CERT_FILE={server.certificate_file}" if options.tls else ""
+        with LocalServer(default=default, **options) as server:
+            trust = f"\nSSL_CERT_FILE={server.certificate_file}" if options["tls"] else ""
             print(server.base_url + trust, flush=True)  # noqa: T201 - the command's output
             while True:
                 time.sleep(3600)

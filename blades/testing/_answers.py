@@ -6,11 +6,14 @@ import json
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
+from blades.testing._recording import read_recording
 from blades.testing._words import split_words
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
 
 __all__ = [
@@ -58,6 +61,7 @@ class End:
 
 Framing: TypeAlias = Literal["chunked", "length", "close"]
 Delay: TypeAlias = float | Stall | Reset | Cut
+ToolCall: TypeAlias = tuple[str, Any] | dict[str, Any]
 Step: TypeAlias = str | bytes | dict[str, Any] | Delay | End
 
 
@@ -86,24 +90,26 @@ class Answer:
     - a number: a pause of that many seconds;
     - `Stall()`, `Reset()`, `Cut()`, `End()`.
 
-    After the steps come the finish event, the usage event if the request asked for it, and ``data: [DONE]``. A request
-    that did not ask for a stream gets the text as one JSON completion, after all pauses and faults; but an answer
-    with `bytes` or `dict` steps is sent as it is, whatever was asked.
+    After the steps come the tool calls, the finish event, the usage event if the request asked for it, and ``data:
+    [DONE]``. A request that did not ask for a stream gets one JSON completion, after all pauses and faults; but an
+    answer with `bytes` or `dict` steps is sent as it is, whatever was asked.
 
     Args:
         steps: The steps of the body.
         status: The HTTP status.
-        headers: They override the server's own, and a value of None leaves one of these out. With ``Content-Length`` or
-            ``Transfer-Encoding`` among them, the body is sent without any framing.
-        framing: How the end of the body is told: "chunked", by its "length", or by the "close" of the connection.
+        headers: Headers that override the server's own; a value of None leaves one of these out. With
+            ``Content-Length`` or ``Transfer-Encoding`` among them, the body is sent without any framing.
+        framing: What ends the body: "chunked" encoding, its "length", or the "close" of the connection.
         before_headers: Pauses, `Stall`, `Reset` and `Cut` (closes without a byte) before the status line.
+        tool_calls: The tools to call, each as ``(name, arguments)``: an object, or a `str` that is sent unchanged. A
+            dict is a whole call of the API's shape. The finish reason "stop" becomes "tool_calls" then.
         finish_reason: Sent in an event of its own; None sends none.
         usage: Sent if asked for; None counts words, which is only an approximation.
         done: False sends nothing after the steps: no finish event, no usage, no ``[DONE]``.
         http10: Answer as an HTTP/1.0 server, which closes the connection after each body.
 
     Raises:
-        TypeError: A step that is none of these.
+        TypeError: A step or a tool call that is none of these.
         ValueError: A pause that is negative or not finite, or an unknown framing.
     """
 
@@ -114,6 +120,7 @@ class Answer:
         headers: Mapping[str, str | None] | None = None,
         framing: Framing = "chunked",
         before_headers: Sequence[Delay] = (),
+        tool_calls: Sequence[ToolCall] = (),
         finish_reason: str | None = "stop",
         usage: Mapping[str, Any] | None = None,
         done: bool = True,
@@ -122,13 +129,17 @@ class Answer:
         check_steps(steps, (str, bytes, dict, Stall, Reset, Cut, End))
         check_steps(before_headers, (Stall, Reset, Cut))
         if framing not in ("chunked", "length", "close"):
-            raise ValueError(f'framing must be "chunked", "length" or "close", not {framing!r}')
+            raise ValueError(f'expected "chunked", "length" or "close" as framing, got {framing!r:.200}')
+        for call in tool_calls:
+            if not isinstance(call, dict | tuple):
+                raise TypeError(f"expected a (name, arguments) pair or a dict as tool call, got {call!r:.200}")
         self.steps = steps
         self.status = status
         self.headers: dict[str, str | None] = dict(headers or {})
         self.framing: Framing = framing
         self.before_headers: tuple[Delay, ...] = tuple(before_headers)
-        self.finish_reason = finish_reason
+        self.tool_calls: tuple[ToolCall, ...] = tuple(tool_calls)
+        self.finish_reason = "tool_calls" if tool_calls and finish_reason == "stop" else finish_reason
         self.usage = usage
         self.done = done
         self.http10 = http10
@@ -162,6 +173,20 @@ class Answer:
         """
         headers = {"Content-Type": content_type, **(options.pop("headers", None) or {})}
         return cls(body, headers=headers, done=False, **options)
+
+    @classmethod
+    def recorded(cls, file: str | os.PathLike[str]) -> Answer:
+        """Answer with the bytes of a file: a recorded answer of some server.
+
+        Args:
+            file: A whole HTTP response, as ``curl --include`` prints it, or the body alone. A body's status line and
+                headers may stand beside it, in a file whose name ends in ``.headers`` instead.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        status, headers, framing, body = read_recording(Path(file))
+        return cls(body, status=status, headers=headers, framing=framing, done=False)
 
     @classmethod
     def error(

@@ -8,9 +8,9 @@ from blades.testing._answers import EVENT_STREAM, MODEL, Cut, End, encode_json, 
 from blades.testing._words import content_of, split_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from blades.testing._answers import Answer, Delay
+    from blades.testing._answers import Answer, Delay, Step
 
 __all__ = ["EncodedAnswer", "encode", "request_json"]
 
@@ -43,7 +43,7 @@ class EncodedAnswer(NamedTuple):
 
 def encode(answer: Answer, request: RequestLike, *, http10: bool) -> EncodedAnswer:
     """Decide on headers and framing, and encode."""
-    steps, content_type = _encode(answer, request_json(request))
+    steps, content_type = _encode_body(answer, request)
     http10 = http10 or answer.http10 or request.http10
     framing = "length" if content_type == "application/json" else answer.framing
     if http10 and framing == "chunked":
@@ -70,31 +70,26 @@ def encode(answer: Answer, request: RequestLike, *, http10: bool) -> EncodedAnsw
     return EncodedAnswer(answer.before_headers, head, steps, b"0\r\n\r\n" if chunked else b"", chunked, close)
 
 
-def _encode(answer: Answer, asked: dict[str, Any]) -> tuple[list[bytes | Delay], str]:
-    """Turn an answer into what is sent in its body, up to its end, and the type of that."""
-    steps = answer.steps
-    ended = next((index for index, step in enumerate(steps) if isinstance(step, End)), None)
-    text = "".join(step for step in steps[:ended] if isinstance(step, str))
+def _encode_body(answer: Answer, request: RequestLike) -> tuple[list[bytes | Delay], str]:
+    """Return the body of an answer as the pieces and pauses to send, and its content type."""
+    asked = request_json(request)
+    ended = next((index for index, step in enumerate(answer.steps) if isinstance(step, End)), None)
+    steps = answer.steps[:ended]
+    calls = _make_calls(answer, request) if ended is None else []
+    text = "".join(step for step in steps if isinstance(step, str))
     usage = dict(answer.usage) if answer.usage is not None else _count(asked, text)
     stamp = make_stamp(asked.get("model") or MODEL)
-    if answer.done and not asked.get("stream") and not any(isinstance(step, bytes | dict) for step in steps):
-        message = {"role": "assistant", "content": text}
+    if answer.done and not asked.get("stream") and not any(isinstance(step, bytes | dict) for step in answer.steps):
+        message: dict[str, Any] = {"role": "assistant", "content": text}
+        if calls:
+            message |= {"content": text or None, "tool_calls": calls}
         choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
         whole = encode_json({**stamp, "object": "chat.completion", "choices": [choice], "usage": usage})
-        delays = [step for step in steps if not isinstance(step, str | bytes | dict | End)]
+        delays = [step for step in answer.steps if not isinstance(step, str | bytes | dict | End)]
         return [*delays, whole], "application/json"
     stamp["object"] = "chat.completion.chunk"
     opening = b'data: %b,"choices":[{"index":0,"delta":{' % encode_json(stamp)[:-1]
-    role = b'"role":"assistant",'
-    body: list[bytes | Delay] = []
-    for step in steps[:ended]:
-        if isinstance(step, str):
-            body.append(b'%b%b"content":%b},"finish_reason":null}]}\n\n' % (opening, role, encode_json(step)))
-            role = b""
-        elif isinstance(step, dict):
-            body.append(b"data: %b\n\n" % encode_json(step))
-        elif step != b"" and not isinstance(step, End):  # an empty chunk would be the last one
-            body.append(step)
+    body = _encode_steps(steps, calls, opening)
     if answer.done and ended is None:
         if answer.finish_reason is not None:
             body.append(b'%b},"finish_reason":%b}]}\n\n' % (opening, encode_json(answer.finish_reason)))
@@ -103,6 +98,49 @@ def _encode(answer: Answer, asked: dict[str, Any]) -> tuple[list[bytes | Delay],
             body.append(b"data: %b\n\n" % encode_json({**stamp, "choices": [], "usage": usage}))
         body.append(b"data: [DONE]\n\n")
     return body, EVENT_STREAM
+
+
+def _encode_steps(steps: Sequence[Step], calls: list[dict[str, Any]], opening: bytes) -> list[bytes | Delay]:
+    """Return the events of the steps and of the calls; the first delta made here carries the role."""
+    role = b'"role":"assistant",'
+    body: list[bytes | Delay] = []
+    for step in steps:
+        if isinstance(step, str):
+            body.append(b'%b%b"content":%b},"finish_reason":null}]}\n\n' % (opening, role, encode_json(step)))
+            role = b""
+        elif isinstance(step, dict):
+            body.append(b"data: %b\n\n" % encode_json(step))
+        elif step != b"" and not isinstance(step, End):  # an empty chunk would be the last one
+            body.append(step)
+    parts = [{"index": index, **part} for index, call in enumerate(calls) for part in _call_parts(call)]
+    for part in parts:
+        body.append(b'%b%b"tool_calls":%b},"finish_reason":null}]}\n\n' % (opening, role, encode_json([part])))
+        role = b""
+    return body
+
+
+def _make_calls(answer: Answer, request: RequestLike) -> list[dict[str, Any]]:
+    """Return the answer's tool calls in the API's shape."""
+    calls = []
+    for number, call in enumerate(answer.tool_calls, 1):
+        if isinstance(call, tuple):
+            name, arguments = call
+            text = arguments if isinstance(arguments, str) else encode_json(arguments).decode()
+            function = {"name": name, "arguments": text}
+            call = {"id": f"call_{request.number}_{number}", "type": "function", "function": function}  # noqa: PLW2901
+        calls.append(call)
+    return calls
+
+
+def _call_parts(call: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the deltas of a call as servers send them: all but the arguments, and these in two parts."""
+    function = call.get("function")
+    arguments = function.get("arguments") if isinstance(function, dict) else None
+    if not isinstance(function, dict) or not isinstance(arguments, str):
+        return [call]
+    half = len(arguments) // 2
+    opening = {**call, "function": {**function, "arguments": ""}}
+    return [opening, *({"function": {"arguments": part}} for part in (arguments[:half], arguments[half:]) if part)]
 
 
 def _count(asked: dict[str, Any], text: str) -> dict[str, int]:
