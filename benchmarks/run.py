@@ -9,12 +9,11 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from importlib import metadata
-from pathlib import Path
 
 import figures
 from common import HERE, Row, table
@@ -29,6 +28,8 @@ TABLES = {
 }
 """Benchmarks that print a table of their own, and its heading."""
 PEERS = "peers"
+LAST = HERE / ".last"
+"""The last output of each benchmark."""
 VERSIONS = ("blades-sdk", "openai", "httpx2", "httpx", "h11", "pydantic", "jiter")
 READ_ME = """\
 `ours` reads `Agent.run_stream` in a `for` loop. `openai.Stream` is the official client's own reader. `floor` is the
@@ -51,12 +52,14 @@ def run(name: str, *arguments: str) -> str:
     return output.strip()
 
 
-def rows(name: str) -> list[Row]:
-    """Run a benchmark that returns rows."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "rows.json")
-        run(name, "--json", str(file))
-        return [Row(**fields) for fields in json.loads(file.read_text())]
+def measure(names: list[str]) -> None:
+    """Run benchmarks; each leaves its output in `LAST`, so that a failure of one does not lose the others."""
+    LAST.mkdir(exist_ok=True)
+    for name in names:
+        if name in ROWS:
+            run(name, "--json", str(LAST / f"{name}.json"))
+        else:
+            (LAST / f"{name}.md").write_text(run(name), encoding="utf-8")
 
 
 def machine() -> str:
@@ -72,19 +75,21 @@ def machine() -> str:
     return f"{time.strftime('%Y-%m-%d')}; {', '.join(versions)}; Python {platform.python_version()}, {system}"
 
 
-def results(names: list[str]) -> str:
-    """Run benchmarks; return the text of RESULTS.md."""
-    load = os.getloadavg()[1]
+def results(load: float) -> str:
+    """Return the text of RESULTS.md, from the last output of each benchmark that has one."""
+    found = [LAST / f"{name}.json" for name in ROWS]
+    rows = [Row(**fields) for file in found if file.exists() for fields in json.loads(file.read_text())]
     parts = [
         "# Results",
         f"Made by `make bench`. {machine()}. Load average when it began: {load:.1f}.",
         READ_ME.strip(),
         "## Chunks, streams, events, start",
-        table([row for name in ROWS if name in names for row in rows(name)]),
+        table(rows),
     ]
     for name, title in {**TABLES, PEERS: "Other clients"}.items():
-        if name in names:
-            output = run(name)
+        file = LAST / f"{name}.md"
+        if file.exists():
+            output = file.read_text(encoding="utf-8")
             if name == "fan_out":
                 output = figures.block("fan-out", output)
             parts += [f"## {title}", f"`benchmarks/{name}.py`:", output]
@@ -105,15 +110,19 @@ def main() -> None:
     names = [*ROWS, *TABLES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", action="store_true", help="measure other clients as well; some minutes more")
-    parser.add_argument("--only", nargs="*", help="run these, and change no file")
+    parser.add_argument("--only", nargs="*", help="run these, and take the last output of the others")
     options = parser.parse_args()
-    text = results(options.only if options.only is not None else [*names, PEERS] if options.peers else names)
+    load = os.getloadavg()[1]
     if options.only is None:
-        text = with_summary(text)
-        figures.RESULTS.write_text(text, encoding="utf-8")
-        figures.main()
-        run("pictures")
-    print(text)
+        shutil.rmtree(LAST, ignore_errors=True)
+        options.only = [*names, PEERS] if options.peers else names
+    measure(options.only)
+    missing = [name for name in names if not list(LAST.glob(f"{name}.*"))]
+    if missing:
+        sys.exit(f"RESULTS.md is unchanged: there is no output of {', '.join(missing)}: run them with --only")
+    figures.RESULTS.write_text(with_summary(results(load)), encoding="utf-8")
+    figures.main()
+    run("pictures")
 
 
 if __name__ == "__main__":
