@@ -105,3 +105,52 @@ def test_usage_tells_the_details_that_were_sent(raw: dict[str, Any], cached: int
 def test_a_reply_is_the_message_for_the_next_turn(reply: Reply, message: dict[str, Any]) -> None:
     """The message has the shape of the API."""
     assert reply.message.to_dict() == {"role": "assistant", **message}
+
+
+@pytest.mark.parametrize(
+    ("call", "sent"),
+    [
+        pytest.param(
+            ToolCall(0, "a", "f", "{}", extra={"extra_content": {"google": {"thought_signature": "s"}}}),
+            {
+                "id": "a",
+                "type": "function",
+                "function": {"name": "f", "arguments": "{}"},
+                "extra_content": {"google": {"thought_signature": "s"}},
+            },
+            id="a field of the call",
+        ),
+        pytest.param(
+            ToolCall(0, "a", "f", "{}", extra={"function": {"signature": "s"}}),
+            {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}", "signature": "s"}},
+            id="a field of the function",
+        ),
+        pytest.param(
+            ToolCall(0, "a", "sh", "ls -l", "custom"),
+            {"id": "a", "type": "custom", "custom": {"name": "sh", "input": "ls -l"}},
+            id="custom",
+        ),
+        pytest.param(
+            ToolCall(0, "a", "f"),
+            {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+            id="no arguments",
+        ),
+        pytest.param(
+            ToolCall(0, "a", "f", '{"x'),
+            {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"invalid": "{\\"x"}'}},
+            id="arguments that were cut",
+        ),
+    ],
+)
+def test_a_call_goes_back_as_it_came(call: ToolCall, sent: dict[str, Any]) -> None:
+    """Every field that came with a call is sent back with it, and its arguments are an object."""
+    (found,) = Reply(tool_calls=(call,)).message.to_dict()["tool_calls"]
+    assert found == sent
+    assert call.input == (call.arguments if call.type == "custom" else "")
+
+
+def test_a_call_with_other_fields_survives_pickling() -> None:
+    """The other fields come along, and count for equality, not for the hash."""
+    call = ToolCall(0, "a", "f", extra={"x": [1]})
+    assert pickle.loads(pickle.dumps(call)) == call != ToolCall(0, "a", "f")
+    assert hash(call) == hash(ToolCall(0, "a", "f"))

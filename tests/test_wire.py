@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from blades._values import ResponseInfo
@@ -75,3 +78,21 @@ def test_every_recorded_answer_is_stated() -> None:
     assert {path.stem for path in CAPTURES_FOLDER.glob("*.http")} == set(CAPTURES)
     for name, capture in CAPTURES.items():
         assert (recorded(name)[0] != 200) == bool(capture.client_error), name
+
+
+def test_the_page_names_every_row_and_its_tests() -> None:
+    """The table in `docs/wire.md` has each row once, and every test that it names exists."""
+    tests = Path(__file__).parent
+    page = (tests.parent / "docs" / "wire.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \|.*\| ([^|]+) \|$", page, re.MULTILINE)
+    assert sorted(int(number) for number, _ in rows) == list(range(1, 73))
+    cases = {(case.row, case.name) for case in ROWS}
+    for number, named in rows:
+        names = re.findall("`([^`]+)`", named)
+        assert names, number
+        for name in names:
+            module, _, function = name.partition("::")
+            if module.endswith(".py"):
+                assert f"def {function}" in (tests / module).read_text("utf-8"), name
+            else:
+                assert (int(number), name) in cases, name
