@@ -5,32 +5,31 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, final
 
 from blades import _options as check
+from blades._call import Call
+from blades._chat import Chat
 from blades._credentials import explain_client_failure, find_endpoint
 from blades._errors import ConfigError
+from blades._prompts.messages import Prompt
+from blades._stream import Stream
+from blades._transport.cancel import OpeningFailed
+from blades._transport.client import ClientAdapter, official_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from collections.abc import Set as AbstractSet
     from types import EllipsisType
 
     import openai
 
-    from blades._chat import Chat
     from blades._credentials import Endpoint
     from blades._message import Message
-    from blades._output.tracing import EndSpan
-    from blades._prompts.messages import Prompt
-    from blades._stream import Stream
-    from blades._transport.cancel import Scope
-    from blades._transport.client import Connector
+    from blades._transport.cancel import CancelScope
     from blades._transport.events import Event
     from blades._values import Reply
-    from blades._wire.decoder import CompletionDecoder
 
 
 @final
@@ -95,8 +94,8 @@ class Agent:
         self._timeouts = check.timeouts((timeout, first_chunk_timeout, stall_timeout))
         self._max_retries = check.count("max_retries", max_retries)
         self._require_finish = check.flag("require_finish", require_finish)
-        self._options = check.options(options, _official_names)
-        self._homes: dict[int, _Home] = {os.getpid(): self._new_home()}
+        self._options = check.options(options, official_names)
+        self._holders: dict[int, ClientHolder] = {os.getpid(): self._new_holder()}
 
     def run_stream(
         self,
@@ -126,30 +125,19 @@ class Agent:
             ValueError: an impossible value, such as an empty prompt or ``n=2``.
             ConfigError: no usable key or base URL. Everything else is raised by the stream.
         """
-        # Half of this package, needed from here on: importing it can wait, like the official client.
-        from blades import _call, _stream  # noqa: PLC0415
-        from blades._prompts import messages as _prompt  # noqa: PLC0415
-        from blades._transport import cancel as _cancel  # noqa: PLC0415
-
-        body = self._body(_prompt.Prompt(prompt), options)
-        limits = check.timeouts((timeout, first_chunk_timeout, stall_timeout), self._timeouts)
-        scope = _cancel.Scope(check.event(cancel))
-        home = self._home()
-        if self._client is None:
-            home.find_endpoint()
-        reader = _call.Reader(scope, limits, require_finish=self._require_finish)
-        stream = _stream.Stream(reader)
-        context = copy_context()  # where whatever traces the HTTP library's requests finds the caller's span
+        body = self._body(Prompt(prompt), options)
+        timeouts = check.timeouts((timeout, first_chunk_timeout, stall_timeout), self._timeouts)
+        holder = self._holder()
+        holder.find_endpoint()
+        call = Call(timeouts, check.event(cancel), require_finish=self._require_finish)
+        stream = Stream(call)
+        # Run the request in the caller's context, so that HTTP instrumentation nests under the caller's span.
+        context = copy_context()
         if "opentelemetry.trace" in sys.modules:  # else this program does not use it
-            from blades._output.tracing import start_span  # noqa: PLC0415 - see above
-
-            end_span = context.run(start_span, self.name, body, home.base_url)
-            if end_span is not None:
-                scope.on_end = partial(_end_span, end_span, scope, reader.decoder, reader.started)
-        if not scope.cancelled():
-            scope.watch()
-            arguments = (_open, home, body, scope, home.left_by_this_thread())
-            threading.Thread(target=context.run, args=arguments, name="blades-open", daemon=True).start()
+            _start_span(context, self.name, body, holder.base_url, call)
+        if not call.scope.poll():
+            call.scope.start_watching()
+            _start_opening(partial(context.run, _send_request, holder, body, call.scope))
         return stream
 
     def run(
@@ -195,16 +183,16 @@ class Agent:
             TypeError: A value of the wrong type.
             ValueError: A dict that is no message.
         """
-        from blades._chat import Chat  # noqa: PLC0415 - not everyone needs it
-
         return Chat(self, system, history)
 
     def close(self) -> None:
-        """Let go of the client. Idle connections are closed now, that of a running stream when it ends.
+        """Close the client: idle connections now, that of a running stream when it ends.
 
         A client that was given is left open. The agent may be used again: it then makes a new client.
         """
-        self._homes.pop(os.getpid(), None)
+        holder = self._holders.pop(os.getpid(), None)
+        if holder is not None:
+            holder.close()
 
     def __enter__(self) -> Self:
         return self
@@ -221,26 +209,26 @@ class Agent:
                 f"{self!r} has a client of its own, whose connections cannot be pickled. Give the Agent base_url= and "
                 "api_key= (or set them in the environment of the process where it lands), or make it there."
             )
-        return {name: value for name, value in vars(self).items() if name != "_homes"}
+        return {name: value for name, value in vars(self).items() if name != "_holders"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _homes={})
+        vars(self).update(state, _holders={})
 
-    def _home(self) -> _Home:
+    def _holder(self) -> ClientHolder:
         """Find what belongs to this process. A forked child finds nothing and begins anew, with a lock of its own."""
         process = os.getpid()
-        home = self._homes.get(process)
-        if home is None:
+        holder = self._holders.get(process)
+        if holder is None:
             if self._client is not None:
                 raise ConfigError(
                     f"{self!r} was given a client in another process, whose connections this process must not use. "
                     "Make the Agent and its client in this process, or give it base_url= and api_key= instead."
                 )
-            home = self._homes.setdefault(process, self._new_home())
-        return home
+            holder = self._holders.setdefault(process, self._new_holder())
+        return holder
 
-    def _new_home(self) -> _Home:
-        return _Home(self._client, self._api_key, self._base_url, self._max_retries)
+    def _new_holder(self) -> ClientHolder:
+        return ClientHolder(self._client, self._api_key, self._base_url, self._max_retries)
 
     def _body(self, prompt: Prompt, options: dict[str, Any]) -> dict[str, Any]:
         """Put the request together."""
@@ -248,7 +236,7 @@ class Agent:
             "model": self.model,
             "stream_options": {"include_usage": True},
             **self._options,
-            **check.options(options, _official_names),
+            **check.options(options, official_names),
         }
         if body["stream_options"] is None:
             del body["stream_options"]
@@ -264,8 +252,11 @@ class Agent:
 
 
 @final
-class _Home:
-    """What an agent has in one process: its connector, made by the first opening thread, which imports the client."""
+class ClientHolder:
+    """The official client of one process, created by the first thread that opens a stream.
+
+    Importing the client takes half a second. `_lock` guards `_adapter`.
+    """
 
     def __init__(
         self, client: openai.OpenAI | None, api_key: str | None, base_url: str | None, max_retries: int | None
@@ -276,61 +267,81 @@ class _Home:
         self._max_retries = max_retries
         self._lock = threading.Lock()
         self._endpoint: Endpoint | None = None
-        self._connector: Connector | None = None
+        self._adapter: ClientAdapter | None = None
+        self._closed = False
 
-    def find_endpoint(self) -> Endpoint:
-        """Find the key and the base URL, once; in the caller's thread, so that what is missing is said there."""
-        if self._endpoint is None:
+    def find_endpoint(self) -> None:
+        """Find the key and the base URL, once; in the caller's thread, so that what is missing is reported there."""
+        if self._client is None and self._endpoint is None:
             self._endpoint = find_endpoint(self._api_key, self._base_url)
-        return self._endpoint
 
     @property
     def base_url(self) -> str | None:
         """Where requests go; None is the official client's own default."""
-        return self.find_endpoint().base_url if self._client is None else str(self._client.base_url)
+        if self._client is not None:
+            return str(self._client.base_url)
+        return None if self._endpoint is None else self._endpoint.base_url
 
-    def connector(self) -> Connector:
-        """Return the connector; make it when it is first needed."""
+    def adapter(self) -> ClientAdapter:
+        """Return the client; make it when it is first needed."""
         with self._lock:
-            if self._connector is None:
-                from blades._transport.client import Connector  # noqa: PLC0415 - imports the official client: half a second
-
+            if self._adapter is None:
                 if self._client is not None:
-                    self._connector = Connector.adopt(self._client, self._max_retries)
+                    self._adapter = ClientAdapter.adopt(self._client, self._max_retries)
                 else:
-                    endpoint = self.find_endpoint()
-                    try:
-                        self._connector = Connector.make(endpoint.api_key, endpoint.base_url, self._max_retries)
-                    except Exception as error:  # a proxy variable, SSL_CERT_FILE or a port that cannot be used
-                        raise ConfigError(explain_client_failure(error)) from error
-            return self._connector
+                    self.find_endpoint()
+                    self._adapter = _make_adapter(self._endpoint, self._max_retries)
+                if self._closed:
+                    self._adapter.retire()
+            return self._adapter
 
-    def left_by_this_thread(self) -> threading.Event | None:
-        """See `Connector.left_by_this_thread`."""
-        return None if self._connector is None else self._connector.left_by_this_thread()
-
-
-def _official_names() -> AbstractSet[str]:
-    from blades._transport.client import official_names  # noqa: PLC0415 - imports the official client: half a second
-
-    return official_names()
+    def close(self) -> None:
+        """Close the client with the last stream that uses it."""
+        with self._lock:
+            self._closed = True
+            if self._adapter is not None:
+                self._adapter.retire()
 
 
-def _end_span(end_span: EndSpan, scope: Scope, decoder: CompletionDecoder, started: float) -> None:
-    """End the span of a call. It knows the decoder, not the stream: an abandoned stream must not live on."""
-    scope.on_end = None  # which refers to the scope
-    first = None if scope.first_content_at is None else scope.first_content_at - started
-    end_span(decoder.reply(complete=False, request_id=None), scope.state, scope.failure, first)
-
-
-def _open(home: _Home, body: dict[str, Any], scope: Scope, left_by: threading.Event | None) -> None:
-    """Do the opening thread's work. It knows the scope only: a stream that nobody holds any more must not live on."""
+def _make_adapter(endpoint: Endpoint | None, max_retries: int | None) -> ClientAdapter:
+    assert endpoint is not None  # noqa: S101 - found before the first stream
     try:
-        home.connector().run(body, scope, left_by)
+        return ClientAdapter.make(endpoint.api_key, endpoint.base_url, max_retries)
+    except Exception as error:  # a proxy variable, SSL_CERT_FILE or a port that cannot be used
+        raise ConfigError(explain_client_failure(error)) from error
+
+
+def _start_opening(opening: partial[None]) -> None:
+    """Send the request in a background thread; in this one where none can be started, as at the interpreter's exit."""
+    try:
+        threading.Thread(target=opening, name="blades-open", daemon=True).start()
+    except RuntimeError:
+        opening()
+
+
+def _send_request(holder: ClientHolder, body: dict[str, Any], scope: CancelScope) -> None:
+    """Run in the opening thread. Takes the scope, not the Stream, so that an abandoned one can be collected."""
+    try:
+        holder.adapter().open_stream(body, scope)
     except BaseException as error:  # noqa: BLE001 - raised again by the stream's next(), in the reader's thread
         import traceback  # noqa: PLC0415 - only a failure needs it
 
         # Whoever keeps the exception keeps these frames: they must not keep client, connections and prompt in turn.
-        del home, body
+        del holder, body
         traceback.clear_frames(error.__traceback__)
-        scope.fail(error)
+        scope.deliver(OpeningFailed(error))
+
+
+def _start_span(context: Context, name: str, body: Mapping[str, Any], base_url: str | None, call: Call) -> None:
+    from blades._output.tracing import start_span  # noqa: PLC0415 - only for programs that trace
+
+    end_span = context.run(start_span, name, body, base_url)
+    if end_span is None:
+        return
+
+    def end() -> None:
+        state = call.state
+        first = state.first_content_at
+        end_span(call.reply(), state.value, state.failure, None if first is None else first - state.started_at)
+
+    call.state.on_end(end)

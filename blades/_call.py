@@ -1,160 +1,241 @@
-"""Reading one answer: wait for it, feed what comes into the decoder, and judge how it ends.
-
-Everything here but `Reader.reply` runs in the one thread that is inside `Stream.next`, which holds `Scope.reading`.
-"""
+"""One call under way: waits for the response, decodes it, enforces the time limits, decides how it ended."""
 
 from __future__ import annotations
 
-import time
+import math
 from typing import TYPE_CHECKING, Final, final
 
+from blades._clock import monotonic
 from blades._errors import StreamError, StreamInterrupted, StreamTimeout, without_traceback
-from blades._values import StreamState
+from blades._transport.cancel import (
+    ARRIVED,
+    WAITING,
+    CancelScope,
+    ConnectionLost,
+    DeadlinePassed,
+    OpeningFailed,
+    Waiting,
+)
+from blades._transport.state import CallState
+from blades._values import StreamState, Timing
 from blades._wire.decoder import CompletionDecoder
 
 if TYPE_CHECKING:
     from blades._options import Timeouts
-    from blades._transport.cancel import Response, Scope
+    from blades._transport.cancel import Response
+    from blades._transport.events import Event
     from blades._values import Chunk, Reply
 
-TRAILER_WAIT_SECONDS: Final = 1.0  # how long to wait, after a finish reason, for usage and the end of the body
-GRACE_SECONDS: Final = 0.02  # what has arrived is read, even by a consumer that asks for it after its time limit
+TRAILER_WAIT_SECONDS: Final = (
+    1.0  # how long, after the answer is complete, usage and the end of the body are waited for
+)
+
+_TIMED_OUT: Final = {
+    "timeout": "The answer did not end",
+    "first_chunk_timeout": "No content arrived",
+    "stall_timeout": "No further content arrived",
+}
 
 
 @final
-class Reader:
-    """What is known of one answer, and the steps that make it more."""
+class Call:
+    """One answer, chunk by chunk. Read by one thread at a time: whoever has taken the response out of the scope."""
 
-    def __init__(self, scope: Scope, limits: Timeouts, *, require_finish: bool) -> None:
-        self.scope = scope
+    def __init__(self, timeouts: Timeouts, event: Event | None, *, require_finish: bool) -> None:
         self.decoder = CompletionDecoder()
-        self.started = time.monotonic()
-        self._timeouts = limits
+        self.state = CallState(self.decoder.freeze)
+        self.scope = CancelScope(self.state, event)
+        self._timeouts = timeouts
         self._require_finish = require_finish
-        self._last_content = self.started
+        started = self.state.started_at
+        self._ends_by = math.inf if timeouts.timeout is None else started + timeouts.timeout
+        self._overtime = False  # something was read although a limit had passed: the next time, that limit counts
+        self._complete_since: float | None = None
 
     def next_chunk(self) -> Chunk | None:
-        """Find the next chunk, reading as much as that takes; None at the end, however it ends.
+        """Return the next chunk, reading as much as that takes; None when the call has ended.
 
         Raises:
-            Exception: why there is no more; the scope has failed then, and an error of ours tells what was handed out.
+            StreamError: The answer was cut short. Raised again if asked again, like the next.
+            Exception: The response never started: what the official client raised.
+            RuntimeError: Another thread is reading.
+            BaseException: What a signal handler of the caller's raised meanwhile: the call is then cancelled.
         """
         scope = self.scope
+        response: Response | Waiting | None = None
         try:
-            return self._advance()
-        except Exception as error:
-            if isinstance(error, StreamError):
-                error.reply, error.request_id = self.reply(), scope.request_id
-                error.text = error.reply.text
-            scope.failure = without_traceback(error)
-            if not scope.move(StreamState.FAILED):
+            response = scope.take_response()
+            if response is not None and self.state.active:
+                if response is WAITING:
+                    response = self._await_response() or WAITING
+                return None if isinstance(response, Waiting) else self._advance(response)
+        except StreamError as error:
+            if not self._fail(error):
                 return None  # cancelled meanwhile: that is why the rest failed
-            scope.interrupt()  # the opening thread may still be at work
             raise
         except BaseException:
             scope.cancel()
             raise
-
-    def reply(self) -> Reply:
-        """Return what was handed out so far."""
-        scope = self.scope
-        return self.decoder.reply(complete=scope.state is StreamState.FINISHED, request_id=scope.request_id)
-
-    def _advance(self) -> Chunk | None:
-        scope, decoder = self.scope, self.decoder
-        waiting_since: float | None = None
-        at_end = False
-        while not scope.cancelled():
-            chunk = decoder.next_chunk()
-            if chunk is not None:
-                if chunk.finish_reason is None or chunk.text or chunk.reasoning or chunk.tool_calls:
-                    self._last_content = time.monotonic()
-                    if scope.first_content_at is None:
-                        scope.first_content_at = self._last_content
-                return chunk
-            if at_end or (decoder.done and not decoder.needs_end):
-                decoder.check_complete(require_finish=self._require_finish)
-                self.finish(wait=True)
-                return None
-            now = time.monotonic()
-            if waiting_since is None:
-                waiting_since = now
-            deadline, limit = self._deadline(waiting_since)
-            if scope.state is StreamState.OPENING or scope.response is None:
-                self._await_response(deadline, limit)
-            elif deadline is not None and now >= deadline:
-                at_end = self._late(limit)  # bytes may come for ever, and carry nothing
-            else:
-                at_end = self._read(scope.response, deadline, limit)
+        finally:
+            if response is not None:
+                scope.put_back(response)
+        self._raise_again(has_reader=response is None)
         return None
 
-    def _await_response(self, deadline: float | None, limit: str) -> None:
-        """Wait for the opening thread's result."""
-        scope = self.scope
-        try:
-            scope.receive(deadline)
-        except TimeoutError:
-            raise self._timed_out(limit) from None
-        if scope.failure is not None:
-            raise scope.failure
-        if scope.response is not None and scope.move(StreamState.STREAMING):
-            self.decoder.start(scope.response.head)
+    def reply(self) -> Reply:
+        """Return what was decoded so far."""
+        complete = self.state.value is StreamState.FINISHED
+        return self.decoder.reply(complete=complete, request_id=self.state.request_id)
 
-    def _read(self, response: Response, deadline: float | None, limit: str) -> bool:
-        """Feed the assembly with the next bytes; True at the end of the answer."""
-        try:
-            data = response.read(deadline)
-        except TimeoutError:
-            return self._late(limit)
-        except Exception as error:
-            if self.decoder.finished or not self.scope.live:
-                return True  # nothing that matters is missing
-            raise StreamInterrupted(
-                f"The connection was cut in the middle of the answer ({type(error).__name__}: {error})."
-            ) from error
-        if data:
-            self.decoder.feed(data)
-        elif self.scope.live:
-            self.decoder.end()
-        return not data
+    def timing(self) -> Timing:
+        """Return how long it took so far."""
+        state = self.state
+        started = state.started_at
+        first = state.first_content_at
+        return Timing(
+            first_chunk=None if first is None else first - started,
+            total=(state.ended_at or monotonic()) - started,
+            chunks=self.decoder.chunks,
+        )
 
-    def _late(self, limit: str) -> bool:
-        """Deal with a limit that was reached: True if nothing that matters is missing."""
-        if not (self.decoder.finished or self.decoder.needs_end) and self.scope.live:
-            raise self._timed_out(limit) from None
+    def close(self) -> None:
+        """End the call: as finished if the answer is known to be complete, else as cancelled. Never raises."""
+        if self.state.active and self.decoder.finished:
+            response = self.scope.take_response()
+            if response is not None:
+                self._finish(response, wait=False)
+        self.scope.cancel()
+
+    def _raise_again(self, *, has_reader: bool) -> None:
+        """Raise what a call that is over has raised before."""
+        state = self.state
+        if state.active and has_reader:
+            raise RuntimeError("This stream is being read by another thread: a stream has one reader at a time.")
+        if state.value is StreamState.FAILED and state.failure is not None:
+            raise without_traceback(state.failure)
+
+    def _fail(self, error: BaseException) -> bool:
+        if isinstance(error, StreamError):
+            error.reply, error.request_id = self.reply(), self.state.request_id
+            error.text = error.reply.text
+        if not self.state.transition(StreamState.FAILED, failure=without_traceback(error)):
+            return False
+        self.scope.interrupt()  # the opening thread may still be at work
         return True
 
-    def _deadline(self, waiting_since: float) -> tuple[float | None, str]:
-        """Find the time limit that comes first, and its name."""
-        timeout, first_chunk_timeout, stall_timeout = self._timeouts
-        ends: list[tuple[float, str]] = []
-        if timeout is not None:
-            ends.append((self.started + timeout, "timeout"))
-        if first_chunk_timeout is not None and self.scope.first_content_at is None:
-            ends.append((self.started + first_chunk_timeout, "first_chunk_timeout"))
+    def _await_response(self) -> Response | None:
+        """Wait for the opening thread's result; None if the call ends before."""
+        scope = self.scope
+        while not scope.poll():
+            deadline, limit = self._deadline(monotonic())
+            try:
+                arrival = scope.receive(deadline)
+            except DeadlinePassed:
+                raise self._timed_out(limit) from None
+            if isinstance(arrival, OpeningFailed):
+                # Anything but an Exception, from a caller's hook or transport, ends the call as Ctrl-C does.
+                if isinstance(arrival.error, Exception) and not self._fail(arrival.error):
+                    return None
+                raise arrival.take()
+            if arrival is None or isinstance(arrival, (bytes, ConnectionLost)):
+                continue
+            self.state.response_started(arrival.info.request_id)
+            self.decoder.start(arrival.info)
+            self.state.transition(StreamState.STREAMING)
+            return arrival
+        return None
+
+    def _advance(self, response: Response) -> Chunk | None:
+        scope, decoder = self.scope, self.decoder
+        now, ended = monotonic(), False
+        if now >= self._ends_by and self._overtime:
+            raise self._timed_out("timeout")
+        while not scope.poll():
+            chunk = decoder.next_chunk()
+            if chunk is not None:
+                self._note(chunk, now)
+                return chunk
+            if ended or (decoder.done and not decoder.needs_end):
+                decoder.check_complete(require_finish=self._require_finish)
+                self._finish(response, wait=True)
+                return None
+            ended = not self._read(response, now)
+            now = monotonic()
+        return None
+
+    def _read(self, response: Response, now: float) -> bool:
+        """Feed the decoder with the next bytes; return False at the end of the answer."""
+        decoder = self.decoder
+        deadline, limit = self._deadline(now)
+        if deadline is not None and now >= deadline:
+            if self._overtime:
+                return self._late(limit)
+            self._overtime, deadline = True, ARRIVED
+        try:
+            data = response.read(deadline)
+        except DeadlinePassed:
+            return self._late(limit)
+        except ConnectionLost as lost:
+            return self._lost(lost.cause)
+        if data:
+            decoder.feed(data)
+        elif self.state.active:
+            decoder.end()
+        return bool(data)
+
+    def _late(self, limit: str) -> bool:
+        """Deal with a limit that has passed: the end of the answer, if nothing that matters is missing."""
+        if limit and self.state.active:
+            raise self._timed_out(limit) from None
+        if self.decoder.needs_end:
+            self.decoder.end()
+        return False
+
+    def _lost(self, cause: Exception) -> bool:
+        """Deal with a connection that failed: the end of the answer, if nothing that matters is missing."""
+        if self.state.active and not self.decoder.finished:
+            raise StreamInterrupted(
+                f"The connection was cut in the middle of the answer ({type(cause).__name__}: {cause})."
+            ) from cause
+        return False
+
+    def _note(self, chunk: Chunk, now: float) -> None:
+        """Note when a chunk arrived. After a finish reason, only content counts: a server may repeat it for ever."""
+        has_content = chunk.finish_reason is None or bool(chunk.text or chunk.reasoning or chunk.tool_calls)
+        if has_content:
+            self.state.content_arrived(now)
+        if self.decoder.finished and (has_content or self._complete_since is None):
+            self._complete_since = now
+        if now >= self._ends_by:
+            self._overtime = True
+        elif has_content:
+            self._overtime = False
+
+    def _finish(self, response: Response | Waiting, *, wait: bool) -> None:
+        if self.state.transition(StreamState.FINISHED, notify_in_thread=not wait) and not isinstance(response, Waiting):
+            response.finish(wait=wait)
+
+    def _deadline(self, now: float) -> tuple[float | None, str]:
+        """Return the time limit that comes first, and its name: ``""`` for the wait after a complete answer."""
+        _, first_chunk_timeout, stall_timeout = self._timeouts
+        state, decoder = self.state, self.decoder
+        deadline, limit = self._ends_by, "timeout"
+        if first_chunk_timeout is not None and state.first_content_at is None:
+            if state.started_at + first_chunk_timeout < deadline:
+                deadline, limit = state.started_at + first_chunk_timeout, "first_chunk_timeout"
         elif stall_timeout is not None:
-            ends.append((self._last_content + stall_timeout, "stall_timeout"))
-        if self.decoder.finished or self.decoder.needs_end:
-            ends.append((waiting_since + TRAILER_WAIT_SECONDS, ""))
-        if not ends:
-            return None, ""
-        deadline, limit = min(ends)
-        return max(deadline, waiting_since + GRACE_SECONDS), limit
+            stalls_at = (state.last_content_at or state.started_at) + stall_timeout
+            if stalls_at < deadline:
+                deadline, limit = stalls_at, "stall_timeout"
+        if decoder.finished or decoder.needs_end:
+            if self._complete_since is None:
+                self._complete_since = now
+            if self._complete_since + TRAILER_WAIT_SECONDS < deadline or decoder.finished:
+                deadline, limit = min(deadline, self._complete_since + TRAILER_WAIT_SECONDS), ""
+        return (None if deadline == math.inf else deadline), limit
 
     def _timed_out(self, limit: str) -> StreamTimeout:
         seconds: float = getattr(self._timeouts, limit)
-        waited_for = {
-            "timeout": "The answer did not end",
-            "first_chunk_timeout": "No text came",
-            "stall_timeout": "No more text came",
-        }[limit]
-        error = StreamTimeout(f"{waited_for} within {limit}={seconds:g} seconds.")
+        error = StreamTimeout(f"{_TIMED_OUT[limit]} within {limit}={seconds:g} seconds.")
         error.limit, error.seconds = limit, seconds
         return error
-
-    def finish(self, *, wait: bool) -> None:
-        """End well; the rest of the body is read after that, so that the connection can be used again."""
-        scope = self.scope
-        if scope.move(StreamState.FINISHED, aside=not wait) and scope.response is not None:
-            response, scope.response = scope.response, None
-            response.finish(wait=wait)

@@ -16,12 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Unpack
 
+    from blades._call import Call
     from blades._option_types import RunOptions
     from blades._prompts.messages import PromptLike
     from blades._stream import Stream
-    from blades._transport.cancel import Scope
     from blades._values import Reply
-    from blades._wire.decoder import CompletionDecoder
 
 
 class _Sender(Protocol):
@@ -47,24 +46,23 @@ class _Turn(Protocol):
 
 @final
 class _StreamTurn(NamedTuple):
-    scope: Scope
-    decoder: CompletionDecoder
+    call: Call
 
     @property
     def active(self) -> bool:
-        return self.scope.live
+        return self.call.state.active
 
     @property
     def state(self) -> StreamState:
-        return self.scope.state
+        return self.call.state.value
 
     @property
     def messages(self) -> Sequence[Message]:
-        return (self.decoder.reply(complete=True, request_id=None).message,)
+        return (self.call.reply().message,)
 
 
 def _turn_of(stream: Stream) -> _Turn:
-    return _StreamTurn(stream._scope, stream._decoder)  # noqa: SLF001 - see _Turn
+    return _StreamTurn(stream._call)  # noqa: SLF001 - see _Turn
 
 
 @final

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING, Literal, cast, final
-
-from blades._errors import without_traceback
-from blades._values import StreamState, Timing
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Generator
     from typing import Self
 
-    from blades._call import Reader
+    from blades._call import Call
     from blades._message import Message
     from blades._output.protocol import Writable
-    from blades._values import Chunk, Reply, ToolCall, Usage
+    from blades._values import Chunk, Reply, StreamState, Timing, ToolCall, Usage
 
 
 @final
@@ -31,51 +27,36 @@ class Stream:
         chunk = next(stream)                                  # one step; StopIteration at the end
 
     `cancel`, setting `cancel_event`, leaving the ``for`` loop early, leaving a ``with`` block, `close` and dropping the
-    last reference all end the request at once and release the connection. What was handed out stays on `text`.
+    last reference all end the request at once and release the connection. The text returned so far stays on `text`.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, call: Call) -> None:
         self._chunk: Chunk | None = None
-        self._decoder = reader.decoder
-        self._scope = reader.scope
-        self._reader = reader
+        self._event: object = None
+        self._call = call
 
     # Reading
 
     def next(self) -> bool:
-        """Move to the next chunk; False when the stream has finished or was cancelled.
+        """Move to the next chunk; return False when the stream has finished or was cancelled.
 
         Blocks until a chunk arrives. Only one thread may be inside at a time.
 
         Raises:
-            StreamError: the answer was cut short (see its five children); raised again at each further call.
-            openai.OpenAIError: the official client's own exception, when the answer never started.
-            ConfigError: the official client cannot use a setting, such as a proxy variable.
-            TypeError: it cannot write the request: something in the options is not JSON.
-            ValueError: the same, for half a surrogate pair in a text, or a header that is not ASCII.
-            RuntimeError: another thread is inside this method, or this process was forked from the stream's.
+            StreamError: The answer was cut short (see its children); raised again at each further call.
+            openai.OpenAIError: The official client's own exception, when the answer never started.
+            ConfigError: The official client cannot use a setting, such as a proxy variable.
+            TypeError: The request cannot be encoded: something in the options is not JSON.
+            ValueError: The request cannot be encoded (a lone surrogate in a text, a non-ASCII header).
+            RuntimeError: Another thread is inside this method, or this process was forked from the stream's.
+            BaseException: Whatever a signal handler of yours raises meanwhile; the stream is then cancelled.
         """
-        scope = self._scope
-        if not scope.live:
-            return self._over()
-        if not scope.reading.acquire(blocking=False):
-            if not scope.live:  # a canceller held it for an instant, to take the response away
-                return self._over()
-            raise RuntimeError("This stream is being read by another thread: a stream has one reader at a time.")
-        try:
-            chunk = self._reader.next_chunk()
-            if chunk is not None:
-                self._chunk = chunk
-            return chunk is not None
-        finally:
-            scope.reading.release()
-            if not scope.live:
-                scope.dispose()  # a cancel that came just before has found this thread reading
-
-    def _over(self) -> bool:
-        if self._scope.failure is not None and self.state is StreamState.FAILED:
-            raise without_traceback(self._scope.failure)
-        return False
+        __tracebackhide__ = True
+        chunk = self._call.next_chunk()
+        if chunk is None:
+            return False
+        self._chunk = chunk
+        return True
 
     def current(self) -> Chunk:
         """Return the chunk that `next` moved to.
@@ -88,16 +69,21 @@ class Stream:
         return self._chunk
 
     def __iter__(self) -> Generator[Chunk]:
+        __tracebackhide__ = True
+        in_next = True
         try:
             while self.next():
+                in_next = False
                 yield self.current()
-        except RuntimeError:  # this loop never had the stream: another thread has it
-            raise
-        except BaseException:
-            self.close()
+                in_next = True
+        except BaseException as error:
+            # A RuntimeError of `next` means that another thread is reading: the stream is left to that thread.
+            if not (in_next and isinstance(error, RuntimeError)):
+                self.close()
             raise
 
     def __next__(self) -> Chunk:
+        __tracebackhide__ = True
         if self.next():
             return self.current()
         raise StopIteration
@@ -106,11 +92,12 @@ class Stream:
         """Read the rest and return the whole result; that of a cancelled stream is partial (`Reply.complete`).
 
         Raises:
-            Exception: as `next`.
+            Exception: As `next`.
         """
+        __tracebackhide__ = True
         while self.next():
             pass
-        return self._reader.reply()
+        return self._call.reply()
 
     # For people
 
@@ -120,7 +107,8 @@ class Stream:
         On a terminal, control sequences and control characters in the model's text are left out, what the terminal's
         encoding lacks is replaced, and the cursor is left at the start of a line. To a file or a pipe goes the text
         itself and nothing else. Ctrl-C ends the stream, not the program: the result is then partial
-        (`Reply.complete` is False), and so it is after `cancel`. A loop over many prompts asks for that to stop.
+        (`Reply.complete` is False), and so it is after `cancel`. In a loop over prompts, stop when
+        `reply.complete` is False: otherwise Ctrl-C only ends the current answer.
 
         Args:
             file: Where to write: anything with ``write(str)``. Default: `sys.stdout`, as it is now.
@@ -132,6 +120,7 @@ class Stream:
         """
         from blades._output.terminal import print_stream  # noqa: PLC0415 - for people, who can wait for it
 
+        __tracebackhide__ = True
         return print_stream(self, file, reasoning=reasoning, escape=escape)
 
     def display(self) -> None:
@@ -148,6 +137,7 @@ class Stream:
         """
         from blades._output.notebook import display_stream  # noqa: PLC0415 - for people, who can wait for it
 
+        __tracebackhide__ = True
         display_stream(self)
 
     def sentences(
@@ -177,6 +167,7 @@ class Stream:
         from blades._output.sentences import make_splitter  # noqa: PLC0415 - the same
         from blades._output.split import split  # noqa: PLC0415 - for people, who can wait for it
 
+        __tracebackhide__ = True
         return split(self, make_splitter(language, first_at, markdown))
 
     def lines(self) -> Generator[str]:
@@ -190,6 +181,7 @@ class Stream:
         """
         from blades._output.split import Lines, split  # noqa: PLC0415 - for people, who can wait for it
 
+        __tracebackhide__ = True
         return split(self, Lines())
 
     def words(self) -> Generator[str]:
@@ -200,6 +192,7 @@ class Stream:
         """
         from blades._output.split import Words, split  # noqa: PLC0415 - for people, who can wait for it
 
+        __tracebackhide__ = True
         return split(self, Words())
 
     def _ipython_display_(self) -> None:
@@ -210,29 +203,25 @@ class Stream:
     # Ending
 
     def cancel(self) -> None:
-        """End the stream now. From any thread or signal handler, at any time, as often as you like; never raises.
+        """End the stream now. Call from any thread or signal handler, at any time, any number of times; never raises.
 
-        The reader comes back within milliseconds, the server sees the disconnect, no further chunk is handed out.
-        A caller's own event is left alone: it may belong to other streams too.
+        The reader returns within milliseconds, the server sees the disconnect, and after this method has returned
+        nothing changes any more: neither `text` nor `state`. A caller's own event is not set: it may belong to other
+        streams, too.
         """
-        self._scope.cancel()
+        self._call.scope.cancel()
 
     @property
     def cancel_event(self) -> threading.Event:
         """The event whose setting cancels this stream: the caller's own if one was given, else the stream's."""
-        return cast("threading.Event", self._scope.event)  # or whatever the caller gave instead
+        if self._event is None:
+            self._event = self._call.scope.event()
+        return cast("threading.Event", self._event)  # or whatever the caller gave instead
 
     def close(self) -> None:
-        """Leave the stream: cancelled, unless its finish reason was handed out already. Never raises."""
-        scope = self._scope
-        if sys.is_finalizing():  # the end of the process tells the server; a thread that was stopped may hold the lock
-            return
-        if self._decoder.finished and scope.reading.acquire(blocking=False):
-            try:
-                self._reader.finish(wait=False)
-            finally:
-                scope.reading.release()
-        scope.cancel()
+        """Close the stream. That cancels it, unless the finish reason has already been returned. Never raises."""
+        if not sys.is_finalizing():  # the end of the process informs the server; a stopped thread may hold the lock
+            self._call.close()
 
     def __enter__(self) -> Self:
         return self
@@ -241,67 +230,65 @@ class Stream:
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_reader"):  # __init__ came to its end
+        if hasattr(self, "_call"):  # __init__ came to its end
             self.close()
 
     # What is known so far
 
     @property
     def state(self) -> StreamState:
-        """Where the stream is; final states stay."""
-        return self._scope.state
+        """Where the stream is; terminal states stay."""
+        return self._call.state.value
 
     @property
     def text(self) -> str:
-        """The text handed out so far."""
-        return self._decoder.text
+        """The text returned so far."""
+        return self._call.decoder.text
 
     @property
     def reasoning(self) -> str:
-        """The reasoning handed out so far, for models that show it."""
-        return self._decoder.reasoning
+        """The reasoning returned so far, for models that show it."""
+        return self._call.decoder.reasoning
 
     @property
     def finish_reason(self) -> str | None:
-        """The last finish reason as the server sent it, None if none came."""
-        return self._decoder.finish_reason
+        """The last finish reason as the server sent it, None if it sent none."""
+        return self._call.decoder.finish_reason
 
     @property
     def usage(self) -> Usage | None:
-        """The token counts as the server sent them, None if none came. They come after the finish reason."""
-        return self._decoder.usage
+        """The token counts as the server sent them, None if it sent none. They arrive after the finish reason."""
+        return self._call.decoder.usage
 
     @property
     def model(self) -> str | None:
-        """The model that answers, by the server's word."""
-        return self._decoder.model
+        """The model that answers, as the server names it."""
+        return self._call.decoder.model
 
     @property
     def id(self) -> str | None:
         """The completion's id."""
-        return self._decoder.id
+        return self._call.decoder.id
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The tool calls, put together from what was handed out so far."""
-        return self._decoder.tool_calls
+        """The tool calls, assembled from what was returned so far."""
+        return self._call.decoder.tool_calls
 
     @property
     def message(self) -> Message:
-        """What was handed out so far, as the assistant's message for the next turn."""
-        return self._reader.reply().message
+        """What was returned so far, as the assistant's message for the next turn."""
+        return self._call.reply().message
 
     @property
     def request_id(self) -> str | None:
-        """The ``x-request-id`` header of the answer, if it has come and the server sent one."""
-        return self._scope.request_id
+        """The ``x-request-id`` header of the response, if it has started and the server sent one."""
+        return self._call.state.request_id
 
     @property
     def timing(self) -> Timing:
         """How long it took, so far."""
-        end, first = self._scope.ended_at or time.monotonic(), self._scope.first_content_at
-        first = None if first is None else first - self._reader.started
-        return Timing(first_chunk=first, total=end - self._reader.started, chunks=self._decoder.chunks)
+        return self._call.timing()
 
     def __repr__(self) -> str:
         return f"<Stream {self.state.value}, {len(self.text)} characters>"

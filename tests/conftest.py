@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blades import Agent
-from blades._transport import client as transport_client
+from blades._transport import response
 from blades.testing import LocalServer
 from limits import LIMIT_SECONDS
 
@@ -41,7 +41,7 @@ def agent(server: LocalServer) -> Iterator[Agent]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for the end of a body however busy the machine is: to count connections, not to measure the server."""
-    monkeypatch.setattr(transport_client, "DRAIN_SECONDS", 30.0)
+    monkeypatch.setattr(response, "END_WAIT_SECONDS", 30.0)
 
 
 @pytest.fixture

@@ -377,7 +377,7 @@ class TestElsewhere:
         agent = make(base_url=server.base_url)
         holder.append(agent)
         assert agent.run("go").complete
-        holder[0].client = agent._home().connector().client  # type: ignore[attr-defined]
+        holder[0].client = agent._holder().adapter()._client  # type: ignore[attr-defined]
         del agent, holder
         gc.collect()
         assert closed == [True]

@@ -19,10 +19,20 @@ def decode(*pieces: bytes) -> tuple[bytes, bytes | None]:
     """Feed the pieces; once there is a rest, what follows belongs to it."""
     chunked, content = Chunked(), b""
     for number, piece in enumerate(pieces):
-        content += chunked.feed(piece)
-        if chunked.rest is not None:
-            return content, chunked.rest + b"".join(pieces[number + 1 :])
+        content += chunked.decode(piece)
+        if chunked.handed_back is not None:
+            return content, chunked.handed_back + b"".join(pieces[number + 1 :])
     return content, None
+
+
+@pytest.mark.parametrize("cut", range(1, len(LAST)))
+def test_last_chunk_is_handed_back_whole(cut: int) -> None:
+    """The HTTP library never has to wait for the rest of it; what follows is handed back as well."""
+    chunked = Chunked()
+    assert chunked.decode(BODY + LAST[:cut]) == CONTENT
+    assert chunked.handed_back is None
+    assert chunked.decode(LAST[cut:] + b"HTTP/1.1 200 OK") == b""
+    assert chunked.handed_back == LAST + b"HTTP/1.1 200 OK"
 
 
 def test_gives_the_content_and_leaves_the_last_chunk() -> None:
@@ -52,9 +62,9 @@ def test_cut_at_random(cuts: list[int]) -> None:
 def test_content_comes_before_its_chunk_is_whole() -> None:
     """A server that announces much and sends little by little is not waited for."""
     chunked = Chunked()
-    assert chunked.feed(b"ffffff\r\nab") == b"ab"
-    assert chunked.feed(b"cd") == b"cd"
-    assert chunked.rest is None
+    assert chunked.decode(b"ffffff\r\nab") == b"ab"
+    assert chunked.decode(b"cd") == b"cd"
+    assert chunked.handed_back is None
 
 
 @pytest.mark.parametrize(

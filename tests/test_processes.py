@@ -161,7 +161,7 @@ assert not stream.next()
     [
         "sys.exit()",
         "streams.clear(); del stream; import gc; gc.collect(); sys.exit()",
-        "[stream._scope.response.release() for stream in streams]; agent.close(); os._exit(0)",
+        "[stream._call.scope._responses[0]._opened.release() for stream in streams]; agent.close(); os._exit(0)",
         "event = threading.Event(); s = agent.run_stream('c', cancel=event); next(s); event.set(); sys.exit(s.next())",
         "import pytest; [pytest.raises(RuntimeError, s.next) for s in streams]; os._exit(0)",
         "[s.cancel() for s in streams]; sys.exit(any(s.state is StreamState.STREAMING for s in streams))",
@@ -186,7 +186,7 @@ held = threading.Event()
 streams = [agent.run_stream("go")]
 next(streams[0])
 hold = "with lock: held.set(); sleep({seconds})"  # no function of this module: that would keep it, and its streams
-names = dict(lock=streams[0]._scope._lock, held=held, sleep=time.sleep)
+names = dict(lock=streams[0]._call.{lock}, held=held, sleep=time.sleep)
 threading.Thread(target=exec, args=(hold, names), daemon=True).start()
 held.wait()
 {end}
@@ -201,11 +201,14 @@ held.wait()
     ],
     ids=["exit", "fork"],
 )
+@pytest.mark.parametrize("lock", ["state._lock", "scope._lock"], ids=["state", "scope"])
 def test_a_thread_that_is_stopped_inside_a_stream(
-    end: str, seconds: float, server: LocalServer, start: Callable[..., subprocess.Popen[str]]
+    lock: str, end: str, seconds: float, server: LocalServer, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     """At the interpreter's exit, and in a forked child, nobody waits for the locks that it held."""
     server.default = Answer("a ", Stall())
-    child = start("import warnings; warnings.simplefilter('ignore')" + STOPPED.format(end=end, seconds=seconds))
+    child = start(
+        "import warnings; warnings.simplefilter('ignore')" + STOPPED.format(end=end, seconds=seconds, lock=lock)
+    )
     _, errors = child.communicate(timeout=START_SECONDS)
     assert (errors, child.returncode) == ("", 0)

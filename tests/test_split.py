@@ -128,7 +128,7 @@ class TestStreams:
         first: list[str] = []
         reader = in_thread(lambda: first.extend(way(stream)))
         assert server.wait_for_request().stalled.wait(LIMIT_SECONDS)
-        in_thread(lambda: wait_until(lambda: stream.text == "Yes.\n" and stream._scope.reading.locked())).join(
+        in_thread(lambda: wait_until(lambda: stream.text == "Yes.\n" and not stream._call.scope._responses)).join(
             LIMIT_SECONDS
         )
         with pytest.raises(RuntimeError, match="another thread"):

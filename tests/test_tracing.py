@@ -182,7 +182,7 @@ def test_nothing_is_kept(agent: Agent, ended: Ended) -> None:
     try:
         stream = agent.run_stream(PROMPT)
         stream.reply()
-        gone = weakref.ref(stream), weakref.ref(stream._decoder)
+        gone = weakref.ref(stream), weakref.ref(stream._call.decoder)
         ended.next()
         del stream
         assert [reference() for reference in gone] == [None, None]
@@ -373,7 +373,7 @@ def test_a_span_that_nobody_records_costs_no_more(agent: Agent, ended: Ended, mo
     """With the API alone, or a call that is not sampled, nothing waits for the end."""
     monkeypatch.setattr(trace, "get_tracer", trace.NoOpTracerProvider().get_tracer)
     stream = agent.run_stream(PROMPT)
-    assert stream._scope.on_end is None
+    assert stream._call.state._on_end is None
     assert stream.reply().complete
     assert ended.spans.empty()
 

@@ -1,279 +1,326 @@
 """Interrupting a request, whatever it is waiting for.
 
-A `Scope` is one request as its cancellers see it: the state, and the socket it is using at this moment. The
+A `CancelScope` knows what a call is using at this moment: a socket, an open response, a thread that waits. The
 platform's facts behind it:
 
-- ``close()`` from another thread does not wake a thread that is blocked in ``recv()``, nor does it tell the server;
-  ``shutdown(SHUT_RDWR)`` does both at once, on Linux and macOS, on plain and on TLS sockets. On Windows it tells the
+- ``close()`` from another thread neither wakes a thread that is blocked in ``recv()`` nor informs the server;
+  ``shutdown(SHUT_RDWR)`` does both at once, on Linux and macOS, on plain and on TLS sockets. On Windows it informs the
   server, but wakes nobody (see `SHUTDOWN_WAKES`), and a thread that waits for a lock does not see Ctrl-C.
-- A descriptor's number is used again as soon as it is closed. So only the thread that owns a connection closes it;
-  all others only shut down, and only under the scope's lock, which the owner takes before it lets a socket go.
-- A connection whose response is complete may already serve another stream. So a socket is held from the first byte
+- The number of a descriptor is used again as soon as it is closed. So only the thread that owns a connection closes
+  it; all others only shut down, and only under the scope's lock, which the owner takes before it detaches a socket.
+- A connection whose response is complete may already serve another stream. So a socket is attached from the first byte
   of the request to the end of the response, and not a moment longer.
-- After ``fork()`` the child has the parent's sockets, where it would take the parent's bytes, and the locks that other
-  threads held, which nobody will release there: its copies of the parent's scopes are given up at once.
-- At the interpreter's exit daemon threads stop for ever, wherever they are, with the locks that they hold.
-- A signal handler, or ``__del__``, may run in a thread that is inside any of these functions: the lock is re-entrant,
-  each step leaves a state that the others can start from, and waking uses `queue.SimpleQueue`, whose ``put`` is
-  documented to be re-entrant.
+- A signal handler, or ``__del__``, may run in a thread that is inside any of these methods: the lock is re-entrant,
+  every method may be interrupted between any two statements and called again, and threads are woken through
+  `queue.SimpleQueue`, whose ``put`` is documented to be re-entrant.
 """
 
 from __future__ import annotations
 
-import _thread
-import logging
 import math
-import os
 import socket
 import sys
 import threading
-import time
+import weakref
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final, Protocol, final
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
-from blades._transport.events import is_set, other_watcher, watcher
+from blades._clock import monotonic
+from blades._transport.deadlines import deadline_timer
+from blades._transport.events import is_set, watcher_of
+from blades._transport.threads import track_fork
 from blades._values import StreamState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from blades._transport.events import Event
+    from blades._transport.state import CallState
     from blades._values import ResponseInfo
 
-
-logger = logging.getLogger("blades")
-
-
-_ENDS = frozenset({StreamState.FINISHED, StreamState.CANCELLED, StreamState.FAILED})
-_NEXT = {
-    StreamState.OPENING: _ENDS | {StreamState.STREAMING},
-    StreamState.STREAMING: _ENDS,
-    **dict.fromkeys(_ENDS, frozenset[StreamState]()),
-}
-
-
 SHUTDOWN_WAKES: Final = sys.platform != "win32"  # https://github.com/python/cpython/issues/91913
-LONGEST_WAIT_SECONDS: Final = threading.TIMEOUT_MAX if SHUTDOWN_WAKES else 0.1  # how long Ctrl-C may go unseen
+ARRIVED: Final = 0.0  # a deadline that has passed: read what has arrived already, and do not wait
+LONGEST_WAIT_SECONDS: Final = threading.TIMEOUT_MAX if SHUTDOWN_WAKES else 0.1  # how long Ctrl-C may go unnoticed
+
+
+class RequestCancelled(BaseException):
+    """Raised inside the official client to leave it. A BaseException, because it retries on any Exception."""
+
+
+class DeadlinePassed(Exception):  # noqa: N818 - a result of reading, never raised to a user
+    """Nothing arrived until the deadline."""
+
+
+class ConnectionLost(Exception):  # noqa: N818 - a result of reading, never raised to a user
+    """The connection failed; `cause` is the transport's own exception."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class Response(Protocol):
-    """An open answer; see `blades._transport.client.OpenResponse`."""
+    """An open response, read by one thread at a time: the one that has taken it out of the scope."""
 
-    head: ResponseInfo
+    info: ResponseInfo
 
     def read(self, deadline: float | None) -> bytes:
-        """Read the next piece; ``b""`` is the proper end."""
+        """Return the next piece of the body; ``b""`` at its proper end, and ``b""`` again if asked again.
+
+        Raises:
+            DeadlinePassed: Nothing arrived until the deadline, on the clock of `monotonic`, or `ARRIVED`.
+            ConnectionLost: The connection failed.
+        """
         ...
 
     def finish(self, *, wait: bool) -> None:
-        """Give the connection back after a whole answer."""
+        """Drain the rest and return the connection to the pool: the answer is complete.
+
+        Args:
+            wait: The calling thread may do it, if that takes no more than a few milliseconds.
+        """
         ...
 
     def close(self) -> bool:
-        """Release the connection, without waiting for it; False if that cannot be done now. Never raises."""
+        """Release the connection without waiting; return False if that cannot be done now. Never raises."""
         ...
 
 
-class Interrupted(BaseException):
-    """Raised inside the official client to leave it. A BaseException, because it retries on any Exception."""
+Arrival: TypeAlias = "Response | OpeningFailed | ConnectionLost | bytes | None"
+"""What a waiting reader gets: the response, a piece of its body, a failure; None only wakes it."""
+
+
+@final
+class OpeningFailed:
+    """Arrives instead of a response: there will be none."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error: BaseException | None = error
+
+    def take(self) -> BaseException:
+        """Return the error once: whoever raises it must not keep it in a frame that its traceback refers to."""
+        error, self.error = self.error, None
+        assert error is not None  # noqa: S101 - one reader takes an arrival once
+        return error
 
 
 @final
 class CancelEvent(threading.Event):
     """A stream's own event: setting it cancels at once, without anybody polling."""
 
-    def __init__(self, cancel: Callable[[], None]) -> None:
+    def __init__(self, scope: CancelScope) -> None:
         super().__init__()
         # Event's own lock is not re-entrant: a signal handler that cancels could find its own thread inside set().
         self._cond = threading.Condition(threading.RLock())
-        self._cancel = cancel
+        self._scope = scope
 
     def set(self) -> None:
         """Set the event and cancel the stream."""
         super().set()
-        self._cancel()
+        self._scope.cancel()
 
 
 @final
-class Scope:
-    """One request: its state, what it is using, and the switch that takes it away. All methods: from any thread."""
+class Waiting:
+    """Stands in the response's place while there is none."""
 
-    def __init__(self, event: Event | None = None) -> None:
-        self.state: StreamState = StreamState.OPENING
-        self.live: bool = True  # state is not final; a plain attribute, because it is read once per chunk
-        self.first_content_at: float | None = None  # on the clock of time.monotonic, as the next
-        self.ended_at: float | None = None
-        self.request_id: str | None = None
-        self.on_end: Callable[[], None] | None = None  # told once, see `_tell`
-        self.foreign_event = event
-        self.event: Event = CancelEvent(self.cancel) if event is None else event
-        self.inbox: SimpleQueue[bytes | Exception | None] = SimpleQueue()  # what the consumer waits for; None wakes it
-        self.interruption: SimpleQueue[None] = SimpleQueue()  # what the opening thread waits for when it has to sleep
-        self.reading: threading.Lock = threading.Lock()  # held by the one thread that is inside the response
-        self.response: Response | None = None
-        self.failure: BaseException | None = None  # why there is no response, or no more of it
-        self.deadline: float | None = None  # of the read under way, on the clock of time.monotonic
-        self.tail = b""  # the last bytes that came on the connection
-        self.shared = False  # the connection carries other streams as well (HTTP/2): never to be shut down
+
+WAITING: Final = Waiting()
+
+
+@final
+class CancelScope:
+    """What one call is using, and the switch that takes it away. Call every method from any thread.
+
+    `_lock` guards `_socket` and `_duplicate`: whoever shuts a socket down holds it, and so does whoever detaches one.
+
+    Args:
+        state: The life of the call.
+        event: The caller's own event, whose setting cancels; None if there is none.
+    """
+
+    def __init__(self, state: CallState, event: Event | None = None) -> None:
+        self.state = state
+        self.caller_event = event
+        self.arrivals: SimpleQueue[Arrival] = SimpleQueue()  # what the reader waits for
+        self.wake_opener: SimpleQueue[None] = SimpleQueue()  # what the opening thread waits for when it has to sleep
+        self.retries = 0  # how many times the official client has waited to try again
+        self.fresh_only = False  # a connection that was used before is not good enough any more
+        self.expired = False  # a deadline has passed while a thread was reading, and the socket was shut down for that
+        self._responses: list[Response | Waiting] = [WAITING]  # empty while a thread has taken the response
         self._socket: socket.socket | None = None
-        self._handshake: socket.socket | None = None  # a duplicate, while the TLS layer has the original
-        self._told = False  # a cancel was carried out to its end
+        self._duplicate: socket.socket | None = None  # while the TLS layer has the original
+        self._deadline: float | None = None  # of the read under way, on the clock of `monotonic`
+        self._timed = False  # the deadline timer knows this scope
+        self._cancel_complete = False
+        self._own_event: weakref.ref[CancelEvent] | None = None
         self._lock = threading.RLock()
-        self._watcher = watcher if type(event) is threading.Event else other_watcher
-        _scopes.add(self)
+        self._watcher = None if event is None else watcher_of(event)
+        track_fork(self)
 
-    def watch(self) -> None:
-        """Have the foreign event looked at, if there is one, until the request ends."""
-        if self.foreign_event is not None:
-            self._watcher.add(self, self.foreign_event)
+    # Cancelling
 
-    def move(self, state: StreamState, *, aside: bool = False) -> bool:
-        """Go to a state; False if the table has no such step, which means that somebody else was first.
+    def start_watching(self) -> None:
+        """Have the caller's event watched, if there is one, until the call ends."""
+        if self._watcher is not None and self.caller_event is not None:
+            self.state.add_cleanup(partial(self._watcher.discard, self))
+            self._watcher.add(self, self.caller_event)
+            if not self.state.active:  # its cleanups may have run before
+                self._watcher.discard(self)
 
-        Others are told of a cancel in a thread of its own, and of another step if it is `aside`: the calling thread may
-        be in a signal handler or ``__del__``, which have interrupted it, perhaps with the locks of those others.
-        """
+    def event(self) -> Event:
+        """Return the event whose setting cancels: the caller's, or one made for this scope and kept by who asks."""
+        if self.caller_event is not None:
+            return self.caller_event
         with self._lock:
-            was = self.state
-            live = state not in _ENDS
-            # Looking into the table runs Python code, where a signal handler may cancel; the rest of this does not.
-            if state not in _NEXT[was] or self.state is not was:
-                return False
-            self.state, self.live = state, live
-            if not live:
-                self.ended_at = time.monotonic()
-        if not live:
-            self._watcher.discard(self)
-        if self.on_end is not None or logger.isEnabledFor(logging.DEBUG):
-            tell = partial(self._tell, was, state)
-            in_background(tell) if aside or state is StreamState.CANCELLED else tell()
-        return True
-
-    def _tell(self, was: StreamState, state: StreamState) -> None:
-        """Tell others of a step."""
-        logger.debug("stream %x: %s -> %s, request id %s", id(self), was.value, state.value, self.request_id)
-        if state in _ENDS and self.on_end is not None:
-            self.on_end()
+            own = None if self._own_event is None else self._own_event()
+            if own is None:
+                own = CancelEvent(self)
+                self._own_event = weakref.ref(own)
+        if self.state.value is StreamState.CANCELLED:
+            threading.Event.set(own)
+        return own
 
     def cancel(self) -> None:
-        """End the request now: wake the consumer, tell the server. Idempotent, never raises.
+        """End the call now: wake its reader, shut its socket down, release its connection. Idempotent, never raises.
 
-        A cancel that was broken off by an exception (Ctrl-C in its midst) is carried out by the next one.
+        A cancel that was broken off by an exception (Ctrl-C in its midst), or could not start the thread that closes
+        the connection, is completed by the next one.
         """
-        self.move(StreamState.CANCELLED)
-        if self.state is StreamState.CANCELLED and not self._told:
+        self.state.transition(StreamState.CANCELLED)
+        if self.state.value is StreamState.CANCELLED and not self._cancel_complete:
             self.interrupt()
-            self.dispose()
-            if isinstance(self.event, CancelEvent):
-                threading.Event.set(self.event)
-            self._told = True
+            released = self.release_response()
+            own = None if self._own_event is None else self._own_event()
+            if own is not None:
+                threading.Event.set(own)
+            self._cancel_complete = released
 
-    def cancelled(self) -> bool:
-        """Tell whether to stop; looks at the foreign event as well, so that nobody need wait for the watcher."""
-        if self.live and self.foreign_event is not None and is_set(self.foreign_event):
+    def poll(self) -> bool:
+        """Return whether the call has ended. Asks the caller's event as well, so that no reader waits for a watcher."""
+        if self.caller_event is not None and self.state.active and is_set(self.caller_event):
             self.cancel()
-        return not self.live
+        return not self.state.active
 
-    def check(self) -> None:
-        """Raise `Interrupted` if the request has ended; nothing may be sent any more."""
-        if self.cancelled():
-            raise Interrupted
+    def raise_if_ended(self) -> None:
+        """Raise `RequestCancelled` if the call has ended: nothing may be sent any more."""
+        if self.poll():
+            raise RequestCancelled
 
     def interrupt(self) -> None:
-        """Shut the socket down if one is in use, and wake whoever waits for this request."""
+        """Shut the attached socket down, and wake whoever waits for this call."""
+        self.arrivals.put(None)
+        self.wake_opener.put(None)
         with self._lock:
-            sock = self._handshake or self._socket
-            if sock is not None:
-                shutdown(sock)
-        self.inbox.put(None)
-        self.interruption.put(None)
+            self._shut_down()
 
-    def deliver(self, response: Response) -> bool:
-        """Hand the opened response over to the consumer; False if it came too late and is the caller's to close."""
-        with self._lock:
-            delivered = self.live
-            if delivered:
-                self.response = response
-                self.request_id = response.head.request_id
-        self.inbox.put(None)
-        return delivered
+    # The response: in the hands of one thread at a time
 
-    def receive(self, deadline: float | None) -> bytes | Exception | None:
-        """Wait for what comes into the inbox.
+    def take_response(self) -> Response | Waiting | None:
+        """Take the response, or `WAITING` before there is one; None if another thread has it.
+
+        Taking and putting back are one step each, so that an exception in between (Ctrl-C) can lose the response but
+        not lock it: one that nobody has any more closes itself.
+        """
+        try:
+            return self._responses.pop()
+        except IndexError:
+            return None
+
+    def put_back(self, response: Response | Waiting) -> None:
+        """Return what `take_response` gave, and release it if the call has ended meanwhile.
+
+        That of a finished call is not kept: `Response.finish` releases it.
+        """
+        if self.state.value is StreamState.FINISHED:
+            return
+        self._responses.append(response)
+        if not self.state.active:
+            self.release_response()
+
+    def release_response(self) -> bool:
+        """Close the response of an ended call, unless a thread is reading it: that one puts it back, which does this.
+
+        Returns:
+            False if the connection could not be released now: to be asked again.
+        """
+        released = True
+        while (response := self.take_response()) is not None:
+            if not isinstance(response, Waiting) and not response.close():
+                self._responses.append(response)
+                released = False
+                break
+        with suppress(Empty):
+            while True:
+                arrived: Any = self.arrivals.get_nowait()
+                if hasattr(arrived, "close") and not arrived.close():
+                    self._responses.append(arrived)
+                    released = False
+        self.arrivals.put(None)  # a reader may be waiting still
+        return released
+
+    # What the reader and the opening thread wait for
+
+    def deliver(self, arrival: Arrival) -> bool:
+        """Give the reader what has arrived; False if the call has ended, and a response is still the caller's."""
+        if not self.state.active:
+            return False
+        self.arrivals.put(arrival)
+        if not self.state.active:  # a cancel may have come before the reader
+            self.release_response()
+        return True
+
+    def receive(self, deadline: float | None) -> Arrival:
+        """Wait for the next arrival.
 
         Raises:
-            TimeoutError: nothing came until the deadline (on the clock of `time.monotonic`).
+            DeadlinePassed: Nothing arrived until the deadline.
         """
         remaining = math.inf
         while True:
             if deadline is not None:
-                remaining = max(deadline - time.monotonic(), 0)
+                remaining = max(deadline - monotonic(), 0)
             with suppress(Empty):
-                return self.inbox.get(timeout=min(remaining, LONGEST_WAIT_SECONDS))
+                return self.arrivals.get(timeout=min(remaining, LONGEST_WAIT_SECONDS))
             if remaining <= LONGEST_WAIT_SECONDS:
-                raise TimeoutError
-
-    def fail(self, error: BaseException) -> None:
-        """Say why there will be no response; too late if the request has ended for another reason."""
-        with self._lock:
-            if self.live:
-                self.failure = error
-        self.inbox.put(None)
-
-    def dispose(self) -> None:
-        """Close the response of an ended request, unless a thread is reading it: that one will call this again."""
-        if self.reading.acquire(blocking=False):
-            try:
-                if self.response is not None and self.response.close():
-                    self.response = None
-            finally:
-                self.reading.release()
-
-    def give_up(self) -> None:
-        """End the copy that a forked child has of a request: its connection is the parent's."""
-        self._lock, self.reading = threading.RLock(), threading.Lock()
-        self.let_go()
-        if self.live:
-            self.failure = RuntimeError(
-                "This stream belongs to the process that started it, from which this one was forked: read it there, or "
-                "start a stream here."
-            )
-            self.state, self.live = StreamState.FAILED, False
+                raise DeadlinePassed
 
     def sleep(self, seconds: float) -> None:
-        """Wait, unless the request ends before.
+        """Wait before a retry, unless the call ends before.
 
         Raises:
-            Interrupted: the request has ended.
+            RequestCancelled: The call has ended.
         """
-        self.check()
-        with suppress(Empty):
-            self.interruption.get(timeout=seconds)
-        self.check()
+        self.raise_if_ended()
+        self.retries += 1
+        deadline = monotonic() + seconds
+        while (remaining := deadline - monotonic()) > 0 and self.state.active:
+            with suppress(Empty):
+                self.wake_opener.get(timeout=min(remaining, LONGEST_WAIT_SECONDS))
+        self.raise_if_ended()
+
+    # The socket
 
     @property
-    def holds_socket(self) -> bool:
-        """Whether an interruption would reach the socket."""
+    def has_socket(self) -> bool:
+        """Whether an interruption would reach the connection."""
         return self._socket is not None
 
-    def hold(self, sock: socket.socket) -> None:
-        """Note the socket that this request is about to use. First note, then check: a cancel can come between.
+    def attach(self, sock: socket.socket) -> None:
+        """Note the socket that this call is about to use. Attach first, then check: a cancel can come in between.
 
         Raises:
-            Interrupted: the request has ended already.
+            RequestCancelled: The call has ended already.
         """
-        self.let_go()
-        if not self.shared:
+        if self._socket is not sock:
+            self.detach()
             self._socket = sock
-        if self.cancelled():
+        if self.poll():
             self.interrupt()
-            raise Interrupted
+            raise RequestCancelled
 
-    def hold_handshake(self) -> None:
-        """Note that the TLS layer is taking the held socket over: until it is done, only a duplicate can be shut down.
+    def attach_duplicate(self) -> None:
+        """Note that the TLS layer is taking over the attached socket: until then only a duplicate can be shut down.
 
         No Python object has the original then, and its number may be closed, and used again, at any moment.
         """
@@ -281,48 +328,69 @@ class Scope:
             sock = self._socket
             if sock is not None:
                 try:
-                    self._handshake = socket.fromfd(sock.fileno(), sock.family, sock.type)
+                    self._duplicate = socket.fromfd(sock.fileno(), sock.family, sock.type)
                 except OSError:  # no descriptor left: this handshake then ends by its own time limit
                     self._socket = None
 
-    def let_go(self, sock: socket.socket | None = None) -> None:
-        """Forget the socket (only this one, if one is given) before its owner closes it or lends it out."""
+    def detach(self, sock: socket.socket | None = None) -> None:
+        """Forget the socket (only this one, if one is given), before its owner closes it or lends it to another."""
         with self._lock:
             if sock is not None and sock is not self._socket:
                 return
             self._socket = None
-            if self._handshake is not None:
-                self._handshake.close()
-                self._handshake = None
+            if self._duplicate is not None:
+                self._duplicate.close()
+                self._duplicate = None
+            self._deadline = None
+            if self._timed:
+                self._timed = False
+                deadline_timer.discard(self)
+
+    def needs_fresh_connection(self) -> None:
+        """Note that the server had closed a connection while it was idle: the next one must be new."""
+        self.fresh_only = True
+
+    # The deadline of a read
+
+    def begin_read(self, deadline: float | None) -> bool:
+        """Have the socket shut down at a deadline, until `end_read`; False if no thread is there to do that."""
+        self._deadline = deadline
+        if deadline is not None and (not self._timed or deadline < deadline_timer.wakes_at):
+            self._timed = deadline_timer.add(self)
+            return self._timed
+        return True
+
+    def end_read(self) -> None:
+        """Say that nobody waits for the deadline any more."""
+        self._deadline = None
+
+    def expire(self, now: float) -> float:
+        """Shut the socket down if the deadline of a read has passed; return the deadline that is still to come."""
+        deadline = self._deadline
+        if deadline is None:
+            return math.inf
+        if now < deadline:
+            return deadline
+        with self._lock:
+            if self._deadline is not None and now >= self._deadline:
+                self.expired = True
+                self._deadline = None
+                self._shut_down()
+        return math.inf
+
+    def abandon_after_fork(self) -> None:
+        """Close nothing and shut nothing down: in a forked child, all of it is the parent's."""
+        self._lock = threading.RLock()
+        self._timed = False
+        self.detach()
+
+    def _shut_down(self) -> None:
+        sock = self._duplicate or self._socket
+        if sock is not None:
+            shut_down(sock)
 
 
-_scopes: WeakSet[Scope] = WeakSet()
-
-
-def _give_up_scopes() -> None:
-    for scope in list(_scopes):
-        scope.give_up()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_give_up_scopes)
-
-
-def in_background(function: Callable[[], None]) -> bool:
-    """Run a function in a short-lived thread, without waiting for it to start; False if that cannot be done.
-
-    `threading.Thread.start` waits for the thread: forever, in ``__del__`` while the interpreter is finalizing.
-    """
-    if sys.is_finalizing():
-        return False
-    try:
-        _thread.start_new_thread(function, ())
-    except RuntimeError:  # no more threads, or the process is ending, and its sockets with it
-        return False
-    return True
-
-
-def shutdown(sock: socket.socket) -> None:
-    """End both directions of a connection: whoever waits on it wakes up, and the other side is told."""
+def shut_down(sock: socket.socket) -> None:
+    """End both directions of a connection: whoever waits on it wakes up, and the other side is informed."""
     with suppress(OSError):  # not connected any more, or closed: nothing left to interrupt
         socket.socket.shutdown(sock, socket.SHUT_RDWR)  # an SSLSocket's own shutdown would drop its TLS state

@@ -1,9 +1,7 @@
-"""A connection of the HTTP library, watched: which request it serves, and the short way to the body of its answer.
+"""One connection of the HTTP library, wrapped for two purposes.
 
-A paced event costs the HTTP library's layers (h11's state machine, five generators, three system calls that each let
-other threads run) more than all the rest together, so the usual body is read without them: `Body`. The invariant: the
-library is given the headers alone, and then the last chunk. To it, the chunks between them were never sent; it stands
-before the body meanwhile, and then finds the connection in order for the next request. What is unusual it reads itself.
+It tells the cancel scope which socket its request uses. And it enables the fast path, by withholding what follows the
+headers of an answer: see `blades._transport.fast_body`, which this module does without.
 """
 
 from __future__ import annotations
@@ -14,206 +12,214 @@ import os
 import selectors
 import socket
 import ssl
-import struct
-import sys
-import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
-from blades._transport.cancel import shutdown
-from blades._wire.chunked import Chunked
+from blades._clock import monotonic
+from blades._transport.cancel import shut_down
 
 if TYPE_CHECKING:
-    from blades._transport.cancel import Scope
+    from blades._transport.cancel import CancelScope
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
-READ_BYTES: Final = 65536
-LONGEST_SECONDS: Final = 3600.0
-LOOK_SECONDS: Final = 0.05
-TIMER_SECONDS: Final = 0.001  # poll() counts in milliseconds
-TIMEVAL: Final = "ll" if sys.platform in {"linux", "darwin"} else None  # Windows has no struct timeval here
+POLL_SECONDS: Final = 0.05  # how often a thread that reads for other streams looks whether its own has ended
+POLL_RESOLUTION_SECONDS: Final = 0.001  # poll() counts in milliseconds
+_HTTP2_PREFACE: Final = b"PRI * HTTP/2.0"
 
 Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
-current: ContextVar[Scope | None] = ContextVar("blades_scope", default=None)
+current_scope: ContextVar[CancelScope | None] = ContextVar("blades_scope", default=None)
+
+
+class StaleConnection(BaseException):
+    """A connection that had been idle turned out to be closed: the request is to be sent again, on a fresh one.
+
+    A BaseException, because the official client would count any Exception as one of its retries, and wait before it.
+    """
+
+
+proven_kinds: Final[set[type]] = set()
+"""Kinds of network streams whose bodies were seen to pass through `TrackedConnection.read`.
+
+What a library reads past the wrapper would be lost without an error if it had been withheld here. So the first answer
+on each kind of connection is read through the library.
+"""
 
 
 @final
-class Tap:
-    """Stands before a connection's ``read`` and ``write``, to tell its request's scope of the socket.
+class TrackedConnection:
+    """Stands before a connection's ``read``, ``write`` and ``close``.
 
     A request begins with a write in the thread that opens its stream: there the scope is known. The reads that follow,
     in whichever thread, belong to that request until the connection is lent to the next one.
+
+    Args:
+        stream: The HTTP library's network stream, whose three methods are replaced.
+        reusable: False for a connection that must serve one request only.
     """
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, *, reusable: bool = True) -> None:
         self.socket: socket.socket = stream.get_extra_info("socket")
-        # Not TLS within TLS (a proxy's), and not where these modules are patched (gevent): all that waits elsewhere.
-        self.is_usual = (
+        tls = stream.get_extra_info("ssl_object")
+        # Not TLS within TLS (a proxy's), and not where these modules are patched (gevent): both wait elsewhere.
+        self.supports_fast_path = (
             socket.socket.recv is _socket.socket.recv
             and type(self.socket) in {socket.socket, ssl.SSLSocket}
-            and not isinstance(stream.get_extra_info("ssl_object"), ssl.SSLObject)
+            and not isinstance(tls, ssl.SSLObject)
         )
-        self.before_body = False  # the library has read the headers of an answer and nothing after them
-        self.timeout: float | None = None  # the library's, in seconds, for each read of this answer
+        alpn = getattr(tls, "selected_alpn_protocol", None)
+        self.multiplexed = alpn is not None and alpn() == "h2"  # HTTP/2: other streams use it, too
+        self.kind = type(stream)
+        self.timeout_seconds: float | None = None  # the HTTP library's own, for each read of this answer
+        self.at_body_start = False  # the library has read the headers of an answer and nothing after them
+        self.last_bytes = b""  # the end of what was read last
+        self._received_bytes = 0  # of the answer to the present request
+        self._requests = 0
+        self._writing = False
+        self._reusable = reusable
         self._awaits_headers = False
-        self._kept = b""  # read, but not given to the library yet
-        self._scope: Scope | None = None
+        self._withheld = b""  # read, but not given to the library yet
+        self._scope: CancelScope | None = None
         self._process = os.getpid()
         self._read, self._write, self._close = stream.read, stream.write, stream.close
         stream.read, stream.write, stream.close = self.read, self.write, self.close
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+    # What the HTTP library calls. Arguments that are not known here are passed on.
+
+    def write(self, buffer: bytes, *arguments: Any, **named: Any) -> Any:
         """Send a part of a request."""
-        self._scope = scope = current.get()
-        self.before_body, self._awaits_headers = False, scope is not None
-        if scope is not None and not scope.shared:
-            scope.hold(self.socket)
-        self._write(buffer, timeout)
+        if not self._writing:
+            self._begin_request(bytes(buffer[: len(_HTTP2_PREFACE)]))
+        scope = self._scope
+        if scope is not None:
+            scope.attach(self.socket)
+            scope.state.request_sent()
+        return self._write(buffer, *arguments, **named)
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    def read(self, max_bytes: int, timeout: float | None = None, **named: Any) -> Any:
         """Read for the library."""
-        self.before_body = False
-        if self._kept:
-            data, self._kept = self._kept[:max_bytes], self._kept[max_bytes:]
+        self.at_body_start = self._writing = False
+        if self._withheld:
+            data, self._withheld = self._withheld[:max_bytes], self._withheld[max_bytes:]
             return data
-        scope = current.get()
-        if scope is not None and scope.shared and self.is_usual:
+        scope = current_scope.get()
+        if scope is not None and self.multiplexed and self.supports_fast_path:
             timeout = self._wait_for_others(scope, timeout)
-        data = self.receive(max_bytes, timeout)
+        try:
+            data = self._read(max_bytes, timeout, **named)
+        except Exception as error:
+            cause = error.__cause__ or error
+            if isinstance(cause, OSError) and not isinstance(cause, TimeoutError):
+                self._raise_if_stale()
+            raise
+        if not data:
+            self._raise_if_stale()
+        self._received_bytes += len(data)
+        self.last_bytes = data[-len(LAST_CHUNK) :]
         if self._awaits_headers:
-            self._awaits_headers, self.timeout = False, timeout
-            data = self._keep_body(data)
+            self._awaits_headers, self.timeout_seconds = False, timeout
+            data = self._withhold_body(data)
         return data
 
-    def receive(self, max_bytes: int, timeout: float | None) -> bytes:
-        """Read what comes, in the library's way, until the scope's deadline at the latest."""
-        deadline = None if self._scope is None else self._scope.deadline
-        if deadline is not None:
-            remaining = max(deadline - time.monotonic(), TIMER_SECONDS)
-            timeout = remaining if timeout is None else min(timeout, remaining)
-        data: bytes = self._read(max_bytes, timeout)
-        if self._scope is not None:
-            self._scope.tail = data[-len(LAST_CHUNK) :]
-        return data
-
-    def close(self) -> None:
+    def close(self, *arguments: Any, **named: Any) -> Any:
         """Close the connection."""
         if self._scope is not None:
-            self._scope.let_go(self.socket)
+            self._scope.detach(self.socket)
+        self._scope = None
         if self._process == os.getpid():  # the caller's client may be closed while a thread reads: that one wakes up
-            shutdown(self.socket)
-        self._close()
+            shut_down(self.socket)
+        return self._close(*arguments, **named)
 
-    def take(self) -> bytes:
+    # What the response calls
+
+    @property
+    def answered_in_advance(self) -> bool:
+        """Whether an answer was read of which no byte has arrived since the request: it is somebody else's."""
+        return self._requests > 1 and not self._received_bytes and not self.multiplexed
+
+    def take_buffered(self) -> bytes:
         """Take what the library has not been given yet."""
-        data, self._kept = self._kept, b""
+        data, self._withheld = self._withheld, b""
         return data
 
-    def give(self, data: bytes) -> None:
+    def push_back(self, data: bytes) -> None:
         """Let the library read this next."""
-        self.before_body, self._kept = False, data
+        self.at_body_start, self._withheld = False, data
 
-    def _wait_for_others(self, scope: Scope, timeout: float | None) -> float | None:
-        """Wait until there is something to read; return what is left of the time limit.
+    def received(self, data: bytes) -> None:
+        """Note what was read past the library."""
+        self.last_bytes = data[-len(LAST_CHUNK) :]
 
-        One thread reads for all streams of a shared connection (HTTP/2), and those wait for it. So it must not stay
-        when its own stream has ended; it leaves before it reads, when nothing is lost.
+    def end_response(self, scope: CancelScope) -> None:
+        """Detach a request whose answer has ended. By now the connection may serve another one, which is let be."""
+        if self._scope is scope:
+            self._scope = None
+        scope.detach(self.socket)
+
+    def retire(self) -> None:
+        """Let no further request use this connection: to its pool, it looks closed by the server."""
+        self._reusable = False
+        shut_down(self.socket)
+
+    def body_passed(self, body_bytes: int) -> None:
+        """Note how much of a body the library has read: if all of it came through here, bodies of this kind do."""
+        if body_bytes < self._received_bytes:
+            proven_kinds.add(self.kind)
+
+    def _begin_request(self, begin: bytes) -> None:
+        """Find the scope of a request, and refuse a connection that must not carry it.
 
         Raises:
-            Interrupted: the calling thread's stream has ended.
+            StaleConnection: Only a fresh connection will do. Nothing was sent.
         """
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        if begin.startswith(_HTTP2_PREFACE):
+            self.multiplexed = True
+        self._scope = scope = None if self.multiplexed else current_scope.get()
+        if scope is not None and self._requests and (scope.fresh_only or not self._reusable):
+            raise StaleConnection
+        self._requests += 1
+        self._received_bytes = 0
+        self._writing = True
+        self.at_body_start, self._awaits_headers = False, scope is not None
+
+    def _raise_if_stale(self) -> None:
+        """Raise `StaleConnection` if the server had closed this connection before the present request reached it."""
+        scope = self._scope
+        if scope is None or self._requests < 2 or self._received_bytes or self.multiplexed:  # noqa: PLR2004 - re-used
+            return
+        scope.raise_if_ended()
+        if not scope.expired:
+            raise StaleConnection
+
+    def _wait_for_others(self, scope: CancelScope, timeout: float | None) -> float | None:
+        """Wait until there is something to read; return what is left of the time limit.
+
+        One thread reads for all streams of a multiplexed connection, and those wait for it. So it must not stay when
+        its own stream has ended; it leaves before it reads, when nothing is lost.
+
+        Raises:
+            RequestCancelled: The calling thread's stream has ended.
+        """
+        deadline = math.inf if timeout is None else monotonic() + timeout
         decrypted = getattr(self.socket, "pending", int)
         with Selector() as selector:
             selector.register(self.socket, selectors.EVENT_READ)
             while True:
-                scope.check()
-                remaining = max(deadline - time.monotonic(), TIMER_SECONDS)
-                if decrypted() or selector.select(min(remaining, LOOK_SECONDS)) or remaining == TIMER_SECONDS:
+                scope.raise_if_ended()
+                remaining = max(deadline - monotonic(), POLL_RESOLUTION_SECONDS)
+                wait_seconds = min(remaining, POLL_SECONDS)
+                if decrypted() or selector.select(wait_seconds) or remaining == POLL_RESOLUTION_SECONDS:
                     return None if timeout is None else remaining
 
-    def _keep_body(self, data: bytes) -> bytes:
-        """Give the library the headers alone; all that came, if it is not plain where these end."""
+    def _withhold_body(self, data: bytes) -> bytes:
+        """Return the headers alone; all that was read, if it is not clear where these end."""
         end = data.find(b"\n\r\n") + 3
-        if data.startswith(b"HTTP/1.1 200") and end >= 3 and b"\n\n" not in data[:end]:  # noqa: PLR2004 - it was found
-            self.before_body = True
-            data, self._kept = data[:end], data[end:]
+        if (
+            self.kind in proven_kinds
+            and end >= 3  # noqa: PLR2004 - it was found
+            and data.startswith(b"HTTP/1.1 200")
+            and b"\n\n" not in data[:end]
+        ):
+            self.at_body_start = True
+            data, self._withheld = data[:end], data[end:]
         return data
-
-
-@final
-class Body:
-    """The body of an answer, by the short way. One reader at a time."""
-
-    def __init__(self, tap: Tap, scope: Scope) -> None:
-        self._tap = tap
-        self._scope = scope
-        self._chunked = Chunked()
-        self._wait_seconds = 0.0  # what the socket's own time limit is set to; 0: not set, and not in blocking mode
-        self._waits_in_kernel = TIMEVAL is not None and tap.is_usual
-
-    @classmethod
-    def of(cls, response: Any, scope: Scope) -> Body | None:
-        """Find the short way to a response's body; None if the library must read it."""
-        if not hasattr(getattr(response.stream, "_stream", None), "_httpcore_stream"):
-            return None  # a caller's transport has put a stream of its own before the library's
-        tap = getattr(getattr(response.extensions.get("network_stream"), "read", None), "__self__", None)
-        headers = response.headers
-        usual = headers.get("transfer-encoding", "").lower() == "chunked" and "content-length" not in headers
-        return cls(tap, scope) if usual and isinstance(tap, Tap) and tap.before_body else None
-
-    def read(self, deadline: float | None) -> bytes:
-        """Read the next piece of the content; ``b""`` when the rest is the library's to read.
-
-        Raises:
-            TimeoutError: nothing came until the deadline (on the clock of `time.monotonic`).
-            Exception: the connection was cut.
-        """
-        chunked = self._chunked
-        while chunked.rest is None:
-            data = self._tap.take() or self._receive(deadline)
-            if not data:
-                raise EOFError("the server closed the connection before the last chunk")
-            content = chunked.feed(data)
-            if content:
-                return content
-        if self._wait_seconds:
-            self._set_wait(0)
-        self._tap.give(chunked.rest)
-        return b""
-
-    def _receive(self, deadline: float | None) -> bytes:
-        """Read what comes. Usually without system calls before it: each lets other threads run, and waits for them."""
-        tap = self._tap
-        remaining = math.inf if deadline is None else deadline - time.monotonic()
-        if not self._waits_in_kernel or (tap.timeout is not None and tap.timeout < remaining):
-            if self._wait_seconds:
-                self._set_wait(0)
-            self._scope.deadline = deadline
-            return tap.receive(READ_BYTES, tap.timeout)
-        while True:
-            if not 0 < self._wait_seconds <= max(remaining, TIMER_SECONDS):
-                self._set_wait(max(min(remaining, LONGEST_SECONDS) * 0.75, TIMER_SECONDS))  # seldom, not for each read
-            try:
-                data = tap.socket.recv(READ_BYTES)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                remaining = math.inf if deadline is None else deadline - time.monotonic()
-                if remaining <= 0:
-                    raise TimeoutError from None
-            else:
-                self._scope.tail = data[-len(LAST_CHUNK) :]
-                return data
-
-    def _set_wait(self, seconds: float) -> None:
-        """Set the socket's own time limit: unlike Python's, it needs no system call besides the one that reads.
-
-        To Python, and to the TLS layer, the socket does not block: when it waited in vain, they return.
-        """
-        sock = self._tap.socket
-        if not self._wait_seconds:
-            sock.settimeout(0)
-            os.set_blocking(sock.fileno(), True)
-        self._wait_seconds = seconds
-        wait = struct.pack(TIMEVAL or "", *divmod(int(seconds * 1e6), 1_000_000))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, wait)

@@ -1,19 +1,26 @@
-"""Watching the events of somebody else, that nobody can be told by: they have to be asked, again and again."""
+"""Watching the callers' cancel events, which nobody can subscribe to.
+
+A plain `threading.Event` has no callback, but a thread that waits for it wakes within 0.1 ms: each such event gets one,
+up to `MAX_WAITERS`. Events beyond that, and events of other kinds, are polled about every 15 ms by one thread each for
+plain events and for all others: asking those may block, for instance when a process that shares one was killed inside.
+"""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from operator import call
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import TYPE_CHECKING, Final, Protocol, cast, final
+
+from blades._transport.threads import track_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blades._transport.cancel import Scope
-
-SHARE_OF_A_CORE: Final = 0.01  # what looking at foreign events may cost: with many hundreds it is done less often
+MAX_WAITERS: Final = 64  # threads that wait for one event each
+WAITER_LOOK_SECONDS: Final = 0.8  # how often such a thread looks whether its streams have ended
+POLL_SECONDS: Final = 0.015
+SHARE_OF_A_CORE: Final = 0.007  # what polling may cost: many hundreds of events are polled less often
 LONGEST_PERIOD_SECONDS: Final = 0.1
 
 
@@ -21,12 +28,32 @@ class Event(Protocol):
     """What can be given as ``cancel=``: `threading.Event`, `multiprocessing.Event`, or the like."""
 
     def is_set(self) -> bool:
-        """Tell whether to cancel."""
+        """Return whether to cancel."""
+        ...
+
+
+class Pollable(Protocol):
+    """What a caller's event cancels."""
+
+    def poll(self) -> bool:
+        """Ask the event, and cancel if it is set."""
+        ...
+
+
+class Watcher(Protocol):
+    """Watches events for scopes."""
+
+    def add(self, scope: Pollable, event: Event) -> None:
+        """Have the scope polled as soon as the event is set."""
+        ...
+
+    def discard(self, scope: Pollable) -> None:
+        """Stop watching. Takes no lock: ``__del__`` calls this, too."""
         ...
 
 
 def is_set(event: Event) -> bool:
-    """Look at a foreign event. One that can no longer be asked counts as set: nobody could stop the stream."""
+    """Look at a caller's event: one that cannot be asked counts as set: else nobody could cancel."""
     try:
         return event.is_set()
     except BaseException:  # noqa: BLE001 - the event is not ours: a broken manager process, for instance
@@ -34,45 +61,47 @@ def is_set(event: Event) -> bool:
 
 
 @final
-class Watcher:
-    """One thread that polls the foreign events of all live streams; it exists only while there are some."""
+class EventPoller:
+    """One thread that polls events; it exists only while there are some."""
 
-    def __init__(self, period_seconds: float = 0.015) -> None:
+    def __init__(self, period_seconds: float = POLL_SECONDS) -> None:
         self._period_seconds = period_seconds
-        self._start_afresh()
-        if hasattr(os, "register_at_fork"):  # not on Windows
-            os.register_at_fork(after_in_child=self._start_afresh)
+        self._scopes: dict[Pollable, Callable[[], bool]] = {}  # with its event's is_set
+        self._running = False
+        self._lock = threading.RLock()
+        track_fork(self)
 
-    def _start_afresh(self) -> None:
-        self._scopes: dict[Scope, Callable[[], bool]] = {}  # with its event's is_set
+    def abandon_after_fork(self) -> None:
+        """Start anew in a forked child, where the thread is not."""
+        self._scopes = {}
         self._running = False
         self._lock = threading.RLock()
 
-    def add(self, scope: Scope, event: Event) -> None:
-        """Watch a scope's foreign event until it ends.
+    def add(self, scope: Pollable, event: Event) -> None:
+        """Poll an event until its scope is discarded.
 
         Raises:
-            RuntimeError: the system has no more threads.
+            RuntimeError: The system has no more threads.
         """
         with self._lock:
             self._scopes[scope] = event.is_set
             if not self._running:
                 self._running = True
                 try:
-                    threading.Thread(target=self._run, name="blades-watcher", daemon=True).start()
+                    threading.Thread(target=self._run, name="blades-poller", daemon=True).start()
                 except BaseException:  # Ctrl-C as well
                     self._running = False
                     raise
 
-    def discard(self, scope: Scope) -> None:
-        """Stop watching. Without a lock (a dict's pop is atomic), since this runs inside ``__del__`` too."""
+    def discard(self, scope: Pollable) -> None:
+        """Stop watching. A dict's pop is one step, so this needs no lock."""
         self._scopes.pop(scope, None)
 
     def _any_is_set(self) -> bool:
-        """Ask all events in one go, which is what happens nearly always."""
+        """Ask all events in one go; hardly ever is one set."""
         try:
             return any(map(call, list(self._scopes.values())))
-        except BaseException:  # noqa: BLE001 - an event of somebody's own; its scope deals with it
+        except BaseException:  # noqa: BLE001 - an event of the caller's own; `poll` deals with it
             return True
 
     def _run(self) -> None:
@@ -81,19 +110,91 @@ class Watcher:
             time.sleep(period_seconds)
             began = time.thread_time()
             found = self._any_is_set()
-            # A thousand events, which are not in the processor's cache any more, take half a millisecond.
+            # Polling 1,000 events takes about 0.5 ms, mostly cache misses.
             wanted_seconds = (time.thread_time() - began) / SHARE_OF_A_CORE
             period_seconds = min(max(self._period_seconds, wanted_seconds), LONGEST_PERIOD_SECONDS)
             if found:
                 for scope in list(self._scopes):
-                    scope.cancelled()
+                    scope.poll()
             with self._lock:
                 if not self._scopes:
                     self._running = False
                     return
 
 
-watcher = Watcher()
-# Asking another kind of event may block, for instance when a process that shares it was killed inside it: the streams
-# with plain events must not wait for that.
-other_watcher = Watcher()
+@final
+class _EventWaiter:
+    """One event, the scopes that it cancels, and whether a thread waits for it."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self.event = event
+        self.scopes: dict[Pollable, None] = {}
+
+
+@final
+class EventWaiters:
+    """Threads that wait for one plain event each, however many streams it cancels."""
+
+    def __init__(self, overflow: EventPoller) -> None:
+        self._overflow = overflow
+        self._waiters: dict[int, _EventWaiter] = {}
+        self._waiter_of: dict[Pollable, _EventWaiter] = {}
+        self._lock = threading.RLock()
+        track_fork(self)
+
+    def abandon_after_fork(self) -> None:
+        """Start anew in a forked child, where the threads are not."""
+        self._waiters, self._waiter_of = {}, {}
+        self._lock = threading.RLock()
+
+    def add(self, scope: Pollable, event: Event) -> None:
+        """Wait for an event until its scope is discarded, or have it polled if there are too many.
+
+        Raises:
+            RuntimeError: The system has no more threads.
+        """
+        with self._lock:
+            waiter = self._waiters.get(id(event))
+            if waiter is None and len(self._waiters) >= MAX_WAITERS:
+                self._overflow.add(scope, event)
+                return
+            is_new = waiter is None
+            if waiter is None:
+                waiter = self._waiters[id(event)] = _EventWaiter(cast("threading.Event", event))
+            waiter.scopes[scope] = None
+            self._waiter_of[scope] = waiter
+            if not is_new:
+                return
+            try:
+                threading.Thread(target=self._run, args=(waiter,), name="blades-event", daemon=True).start()
+            except BaseException:
+                del self._waiters[id(event)], self._waiter_of[scope]
+                raise
+
+    def discard(self, scope: Pollable) -> None:
+        """Stop watching. A dict's pop is one step, so this needs no lock."""
+        waiter = self._waiter_of.pop(scope, None)
+        if waiter is None:
+            self._overflow.discard(scope)
+        else:
+            waiter.scopes.pop(scope, None)
+
+    def _run(self, waiter: _EventWaiter) -> None:
+        while True:
+            if waiter.event.wait(WAITER_LOOK_SECONDS):
+                for scope in list(waiter.scopes):
+                    scope.poll()
+            with self._lock:
+                if not waiter.scopes:
+                    self._waiters.pop(id(waiter.event), None)
+                    return
+
+
+plain_poller = EventPoller()
+blocking_poller = EventPoller()
+event_waiters = EventWaiters(plain_poller)
+
+
+def watcher_of(event: Event) -> Watcher:
+    """Choose who watches an event: a subclass of `threading.Event` may do anything in its ``is_set``."""
+    return event_waiters if type(event) is threading.Event else blocking_poller

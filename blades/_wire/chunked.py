@@ -1,14 +1,15 @@
-"""Bytes of a chunked HTTP/1.1 body to its content: pure, incremental, and only what is usual.
+"""Bytes of a chunked HTTP/1.1 body to its content: pure, incremental, and only what is common.
 
 The coding is that of RFC 9112, section 7.1. The last chunk, trailers, chunk extensions and whatever is malformed are
-left to the HTTP library, which stands before a chunk all the while: see `Chunked.rest`.
+left to the HTTP library, which stands before a chunk all the while: see `Chunked.handed_back`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import final
+from typing import Final, final
 
+LAST_CHUNK: Final = b"0\r\n\r\n"
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _SIZE_BEGUN = re.compile(rb"[0-9A-Fa-f]{1,8}\r?\Z")
 _END = b"\r\n"
@@ -16,22 +17,22 @@ _END = b"\r\n"
 
 @final
 class Chunked:
-    """One body's decoder. Feed it bytes cut anywhere.
+    """The decoder of one body. Feed it bytes cut anywhere.
 
     Attributes:
-        rest: What the HTTP library must read instead, beginning where a chunk begins; None as long as it need not.
-            After that, nothing more may be fed.
+        handed_back: What the HTTP library must read instead, beginning where a chunk begins; None as long as it need
+            not. After that, nothing more may be decoded. `LAST_CHUNK` is handed back whole, whatever follows it.
     """
 
     def __init__(self) -> None:
-        self.rest: bytes | None = None
-        self._held = b""  # a size, or the end of a chunk, that is cut
-        self._left = 0  # to the end of this chunk, what is held and the CRLF after it included; 0 between chunks
+        self.handed_back: bytes | None = None
+        self._pending = b""  # a size, the end of a chunk, or the last chunk, if it is cut
+        self._left = 0  # to the end of this chunk, what is pending and the CRLF after it included; 0 between chunks
 
-    def feed(self, data: bytes) -> bytes:
+    def decode(self, data: bytes) -> bytes:
         """Add bytes; return the content in them."""
-        if self._held:
-            data, self._held = self._held + data, b""
+        if self._pending:
+            data, self._pending = self._pending + data, b""
         pieces = []
         position, size, left = 0, len(data), self._left
         while position < size:
@@ -48,19 +49,19 @@ class Chunked:
             if position < content_end:
                 pieces.append(data[position:content_end])
             if end > size:
-                self._held = data[content_end:]
-                left = end - size + len(self._held)
+                self._pending = data[content_end:]
+                left = end - size + len(self._pending)
                 break
             if data[content_end:end] != _END:
-                self.rest = _END  # where a size should be: the library says what it says of a malformed body
+                self.handed_back = _END  # where a size should be: the library raises its own error
                 break
             position, left = end, 0
         self._left = left
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _leave(self, data: bytes) -> None:
-        """Deal with what is no whole size of a chunk."""
-        if _SIZE_BEGUN.match(data):
-            self._held = data
+        """Keep what may become a size or the last chunk; hand back anything else."""
+        if _SIZE_BEGUN.match(data) or (len(data) < len(LAST_CHUNK) and LAST_CHUNK.startswith(data)):
+            self._pending = data
         else:
-            self.rest = data
+            self.handed_back = data

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from blades._transport import cancel as cancelling
 from blades._transport import client as official
 from blades._transport import events
-from blades._values import ResponseInfo, StreamState
+from blades._transport import state as life
+from blades._values import StreamState
 
 if TYPE_CHECKING:
     import contextlib
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 
     import pytest
 
-LOGGER: Final[logging.Logger] = cancelling.logger
-POLLER_THREAD: Final = "blades-watcher"
+LOGGER: Final[logging.Logger] = life.logger
+POLLER_THREAD: Final = "blades-poller"
+WAITER_THREAD: Final = "blades-event"
 
 
-def make_scope() -> cancelling.Scope:
+def make_scope() -> cancelling.CancelScope:
     """Make the scope of a call that has sent nothing yet."""
-    return cancelling.Scope()
+    return cancelling.CancelScope(life.CallState(lambda: None))
 
 
 def lock_of(event: object) -> contextlib.AbstractContextManager[object]:
@@ -31,30 +33,30 @@ def lock_of(event: object) -> contextlib.AbstractContextManager[object]:
     return event._cond
 
 
-def count_pollers() -> int:
-    """Count the threads that poll cancel events."""
-    return sum(thread.name == POLLER_THREAD for thread in threading.enumerate())
+def count_threads(name: str) -> int:
+    """Count the threads of a name."""
+    return sum(thread.name == name for thread in threading.enumerate())
 
 
-def make_poller() -> object:
-    """Make the object that polls cancel events."""
-    return events.Watcher()
+def limit_waiters(patch: pytest.MonkeyPatch, most: int) -> None:
+    """Have at most so many threads that wait for an event each."""
+    patch.setattr(events, "MAX_WAITERS", most)
 
 
-def stream_while_cancelling(patch: pytest.MonkeyPatch, scope: cancelling.Scope) -> bool:
+def stream_while_cancelling(patch: pytest.MonkeyPatch, scope: cancelling.CancelScope) -> bool:
     """Step to STREAMING, with a cancel while the transition is looked up, and return whether the step was taken."""
     entered: list[StreamState] = []
 
     class Table(dict[StreamState, frozenset[StreamState]]):
         def __getitem__(self, key: StreamState) -> frozenset[StreamState]:
             found = super().__getitem__(key)
-            if key is StreamState.OPENING and scope.live and not entered:
+            if key is StreamState.OPENING and scope.state.active and not entered:
                 entered.append(key)
                 scope.cancel()
             return found
 
-    patch.setattr(cancelling, "_NEXT", Table(cancelling._NEXT))
-    return scope.move(StreamState.STREAMING)
+    patch.setattr(life, "_TRANSITIONS", Table(life._TRANSITIONS))
+    return scope.state.transition(StreamState.STREAMING)
 
 
 def interrupt_shutdown(patch: pytest.MonkeyPatch) -> None:
@@ -63,40 +65,10 @@ def interrupt_shutdown(patch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    patch.setattr(cancelling, "shutdown", interrupt)
+    patch.setattr(cancelling, "shut_down", interrupt)
 
 
 def let_shutdown_wake_nobody(patch: pytest.MonkeyPatch) -> None:
     """Behave as on Windows, where shutting a socket down wakes no thread that reads from it."""
     patch.setattr(official, "SHUTDOWN_WAKES", False)
     patch.setattr(cancelling, "LONGEST_WAIT_SECONDS", 0.01)
-
-
-class Pieces:  # the methods are those of `blades._transport.client.OpenResponse`
-    """A response that is cancelled during its third piece."""
-
-    def __init__(self, scope: cancelling.Scope) -> None:
-        self.scope = scope
-        self.head = ResponseInfo(status=200, content_type="text/event-stream", base_url="", request_id=None)
-        self.read_count = 0
-        self.closed = False
-
-    def read(self, deadline: float | None) -> bytes:
-        """Count the pieces."""
-        self.read_count += 1
-        if self.read_count == 3:
-            assert self.scope.response is not None
-            self.scope.response.close()
-        return b"piece"
-
-    def release(self) -> None:
-        """Note that the response was closed."""
-        self.closed = True
-
-
-def read_ahead() -> Pieces:
-    """Read `Pieces` ahead until the end, and return them."""
-    scope = make_scope()
-    response = Pieces(scope)
-    official.PumpedResponse(response, scope).pump()  # type: ignore[arg-type]
-    return response

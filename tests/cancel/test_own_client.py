@@ -10,7 +10,6 @@ import pytest
 
 from blades import Agent, StreamInterrupted, StreamState
 from blades.testing import Answer, LocalServer, Stall
-from cancel.internals import read_ahead
 from limits import LIMIT_SECONDS, SOON_SECONDS, wait_until
 
 if TYPE_CHECKING:
@@ -118,11 +117,17 @@ def test_hook_that_raises(server: LocalServer) -> None:
         assert stream.state is StreamState.CANCELLED
 
 
-def test_read_ahead_stops_at_the_next_piece() -> None:
-    """Nothing more is read ahead once the reader has left."""
-    response = read_ahead()
-    assert response.read_count == 3
-    assert response.closed
+def test_read_ahead_stops_at_the_next_piece(server: LocalServer) -> None:
+    """Once the reader has left, the connection is closed as soon as the server sends on."""
+    server.add(Answer("a", Stall(), "b", Stall()))
+    with openai.OpenAI(base_url=server.base_url, api_key="own", http_client=untraceable()) as client:
+        stream = Agent("test", model="m", client=client).run_stream("go")
+        assert next(stream).text == "a"
+        request = server.wait_for_request()
+        assert request.stalled.wait(LIMIT_SECONDS)
+        stream.cancel()
+        request.release()
+        assert request.left.wait(LIMIT_SECONDS)
 
 
 def test_read_ahead_waits_for_a_slow_reader(server: LocalServer) -> None:

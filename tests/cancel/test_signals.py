@@ -50,13 +50,13 @@ def test_cancel_during_a_transition() -> None:
     scope = make_scope()
     with pytest.MonkeyPatch.context() as patch:
         assert not stream_while_cancelling(patch, scope)
-    assert (scope.state, scope.live) == (StreamState.CANCELLED, False)
+    assert (scope.state.value, scope.state.active) == (StreamState.CANCELLED, False)
 
 
 def test_cancel_inside_the_lock_of_the_event(in_thread: InThread) -> None:
     """A cancel does not wait in a handler that has interrupted its thread inside cancel_event.set()."""
     scope = make_scope()
-    event = scope.event
+    event = scope.event()
 
     def interrupted() -> None:
         with lock_of(event):

@@ -1,0 +1,91 @@
+"""One thread that ends reads at their deadlines.
+
+A reader blocks in ``recv`` without any time limit of the socket's: Python would spend a system call more on each read
+for one, and the kernel's own (SO_RCVTIMEO) begins anew whenever a signal interrupts the call. Instead, the socket is
+shut down at the deadline, which is how a cancel wakes the reader as well.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Final, Protocol, final
+
+from blades._clock import monotonic
+from blades._transport.threads import track_fork
+
+LINGER_SECONDS: Final = 1.0  # how long the thread stays without anything to do
+
+
+class Timed(Protocol):
+    """What has deadlines."""
+
+    def expire(self, now: float) -> float:
+        """Act if the deadline has passed; return when to be asked again, `math.inf` for never."""
+        ...
+
+
+@final
+class DeadlineTimer:
+    """The thread, which exists only while reads with deadlines are under way. Call every method from any thread.
+
+    `_changed` guards `_running` and `wakes_at`, and is notified when the thread has to wake earlier. A deadline that is
+    moved back needs no notice: the thread wakes at the old one, and asks again.
+    """
+
+    def __init__(self) -> None:
+        self._items: dict[Timed, None] = {}
+        self._changed = threading.Condition(threading.RLock())
+        self._running = False
+        self.wakes_at = math.inf  # while the thread computes, `math.inf`: everybody notifies
+        track_fork(self)
+
+    def add(self, item: Timed) -> bool:
+        """Ask an item from now on; return False if there is no thread to do it."""
+        with self._changed:
+            self._items[item] = None
+            if self._running:
+                self._changed.notify()
+                return True
+            self._running = True
+            try:
+                threading.Thread(target=self._run, name="blades-deadlines", daemon=True).start()
+            except BaseException as error:
+                self._running = False
+                self._items.pop(item, None)
+                if isinstance(error, RuntimeError):  # no more threads, or the interpreter is exiting
+                    return False
+                raise
+            return True
+
+    def discard(self, item: Timed) -> None:
+        """Do not ask an item any more. Takes no lock (a dict's pop is one step): ``__del__`` calls this, too."""
+        self._items.pop(item, None)
+
+    def abandon_after_fork(self) -> None:
+        """Start anew in a forked child, where the thread is not."""
+        self._items = {}
+        self._changed = threading.Condition(threading.RLock())
+        self._running = False
+        self.wakes_at = math.inf
+
+    def _run(self) -> None:
+        idle_since: float | None = None
+        while True:
+            with self._changed:
+                self.wakes_at = math.inf
+                now = monotonic()
+                due = min((item.expire(now) for item in list(self._items)), default=math.inf)
+                if self._items:
+                    idle_since = None
+                elif idle_since is None:
+                    idle_since = now
+                elif now - idle_since >= LINGER_SECONDS:
+                    self._running = False
+                    return
+                self.wakes_at = due
+                wait_seconds = min(due - now, LINGER_SECONDS if not self._items else threading.TIMEOUT_MAX)
+                self._changed.wait(wait_seconds)
+
+
+deadline_timer = DeadlineTimer()

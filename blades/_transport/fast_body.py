@@ -1,0 +1,132 @@
+"""The fast path: a chunked body is read directly from the socket. This file can be removed; see `ENABLED`.
+
+A paced event costs the HTTP library's layers (h11's state machine, five generators, three system calls that each let
+other threads run) more than all the rest of a stream together. The invariant: to the library, the body is empty. It
+reads the headers of the answer and the terminating chunk, and nothing in between; so its connection is in order for
+the next request. Whatever is uncommon is left to the library: another encoding of the transfer, trailers, extensions.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import TYPE_CHECKING, Final, final
+
+from blades._clock import monotonic
+from blades._transport.cancel import ARRIVED, ConnectionLost, DeadlinePassed
+from blades._transport.connection import POLL_RESOLUTION_SECONDS, Selector, TrackedConnection
+from blades._wire.chunked import LAST_CHUNK, Chunked
+
+if TYPE_CHECKING:
+    from blades._transport.cancel import CancelScope
+
+ENABLED = True
+"""The switch: where this is False, every body is read through the HTTP library."""
+
+READ_BYTES: Final = 65536
+MIN_READ_SECONDS: Final = 0.02  # what has arrived is read, even if a slow reader asks after its deadline
+
+
+@final
+class FastBody:
+    """The body of one answer. One reader at a time.
+
+    Attributes:
+        ended: The body was read to its proper end; else, after `read` returned ``b""``, the rest is the library's.
+    """
+
+    def __init__(self, connection: TrackedConnection, scope: CancelScope) -> None:
+        self.ended = False
+        self._connection = connection
+        self._scope = scope
+        self._chunked = Chunked()
+        self._receive_from_socket = connection.socket.recv
+        connection.socket.settimeout(None)
+
+    def read(self, deadline: float | None) -> bytes:
+        """Return the next piece of the content; ``b""`` when the connection was handed back to the library.
+
+        Raises:
+            DeadlinePassed: Nothing arrived until the deadline.
+            ConnectionLost: The connection failed.
+        """
+        chunked = self._chunked
+        while chunked.handed_back is None:
+            data = self._connection.take_buffered() or self._receive(deadline)
+            content = chunked.decode(data)
+            if content:
+                return content
+        self._hand_back(chunked.handed_back)
+        return b""
+
+    def wait(self, seconds: float) -> bool:
+        """Return whether there is something to read, waiting for it a little."""
+        sock = self._connection.socket
+        if self._chunked.handed_back is not None or getattr(sock, "pending", int)():
+            return True
+        with Selector() as selector:
+            selector.register(sock, 1)  # selectors.EVENT_READ
+            return bool(selector.select(seconds))
+
+    def _hand_back(self, rest: bytes) -> None:
+        connection = self._connection
+        if rest.startswith(LAST_CHUNK):
+            self.ended = True
+            if rest != LAST_CHUNK:
+                connection.retire()  # what follows would be read as the answer to the next request
+                rest = LAST_CHUNK
+        # The library has read nothing since the headers: for it, the rest follows them directly.
+        assert connection.at_body_start, "the HTTP library has read from the connection meanwhile"  # noqa: S101
+        connection.push_back(rest)
+
+    def _receive(self, deadline: float | None) -> bytes:
+        """Read from the socket, in one system call: the deadline timer ends it by shutting the socket down."""
+        connection, scope = self._connection, self._scope
+        if deadline == ARRIVED:
+            if not self.wait(0):
+                raise DeadlinePassed
+            deadline = monotonic() + MIN_READ_SECONDS  # part of a TLS record may be all that is there
+        own_limit = connection.timeout_seconds  # the caller's client may have a limit of its own for each read
+        if own_limit is not None:
+            own_limit += monotonic()
+            deadline = own_limit if deadline is None else min(deadline, own_limit)
+        data, lost = b"", None
+        try:
+            watched = scope.begin_read(deadline)
+            data = self._receive_from_socket(READ_BYTES) if watched else self._receive_with_timeout(deadline)
+        except OSError as error:
+            if not raised_by_socket(error):
+                raise  # by a signal handler of the caller's, in the midst of the call
+            lost = error
+        finally:
+            scope.end_read()
+        if data:
+            connection.received(data)
+            return data
+        if scope.expired or isinstance(lost, TimeoutError):
+            if deadline == own_limit:
+                raise ConnectionLost(TimeoutError("the client's own time limit for a read was reached"))
+            raise DeadlinePassed
+        raise ConnectionLost(lost or EOFError("the server closed the connection before the last chunk"))
+
+    def _receive_with_timeout(self, deadline: float | None) -> bytes:
+        """Read where no thread can be started any more, at the interpreter's exit."""
+        sock = self._connection.socket
+        if deadline is not None:
+            sock.settimeout(max(deadline - monotonic(), POLL_RESOLUTION_SECONDS))
+        try:
+            return sock.recv(READ_BYTES)
+        finally:
+            sock.settimeout(None)
+
+
+def raised_by_socket(error: BaseException) -> bool:
+    """Return whether an exception comes from a socket's own method, called in the frame that has just caught it.
+
+    An exception of a signal handler that ran meanwhile has the handler's frame at the end of its traceback.
+    """
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    module = None if frame is None else frame.tb_frame.f_globals.get("__name__")
+    return module in {__name__, ssl.__name__, socket.__name__}

@@ -1,0 +1,254 @@
+"""The two ways in which the body of an answer is read; both keep the contract of `Response` in `cancel`.
+
+`FastResponse` reads from the socket, in the reader's thread. `ReadAheadResponse` reads through the HTTP library, in the
+thread that opened the request: its reader waits for a message, not for a socket, so that it is woken at once by a
+cancel whatever the library is doing, and no exception of a caller's signal handler gets lost in there.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
+
+from blades._clock import monotonic
+from blades._transport.cancel import ARRIVED, ConnectionLost, DeadlinePassed, RequestCancelled
+from blades._transport.connection import LAST_CHUNK, StaleConnection, TrackedConnection
+from blades._transport.threads import run_detached
+from blades._values import ResponseInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from blades._transport.cancel import CancelScope
+    from blades._transport.fast_body import FastBody
+
+END_WAIT_SECONDS: Final = 0.002  # how long a reader waits, after a complete answer, for the end of its body
+DRAIN_SECONDS: Final = 5.0  # how long the end of a body is waited for in the background, to keep the connection
+READ_AHEAD: Final = 16  # pieces
+
+
+class Owner(Protocol):
+    """The client that a response came from."""
+
+    def response_closed(self) -> None:
+        """Count a response less: a retired client is closed with its last one."""
+        ...
+
+    def close_later(self, close: Callable[[], object]) -> None:
+        """Have something closed when there are threads again."""
+        ...
+
+
+@final
+class OpenedResponse:
+    """A response of the HTTP library whose headers have come, and what it takes to release it."""
+
+    def __init__(
+        self, response: Any, scope: CancelScope, owner: Owner, base_url: str, connection: TrackedConnection | None
+    ) -> None:
+        headers = response.headers
+        self.raw = response
+        self.scope = scope
+        self.connection = connection
+        self.info = ResponseInfo(
+            status=response.status_code,
+            content_type=headers.get("content-type", ""),
+            base_url=base_url,
+            request_id=headers.get("x-request-id"),
+        )
+        self.is_closed = bool(getattr(response, "is_closed", False))  # a caller's hook has read it
+        self.encoding = headers.get("content-encoding", "").strip().lower()
+        self.chunked = headers.get("transfer-encoding", "").lower() == "chunked" and "content-length" not in headers
+        self._owner: Owner | None = owner
+
+    def __del__(self) -> None:
+        if self._owner is not None:  # lost between two steps, by Ctrl-C
+            self.close()
+
+    def release(self) -> None:
+        """Release the connection, here and now: for the thread that reads. Idempotent, raises no Exception."""
+        owner, self._owner = self._owner, None
+        if owner is None:
+            return
+        with suppress(Exception):
+            self.raw.close()
+        if self.connection is not None:
+            self.connection.end_response(self.scope)
+        self.scope.detach()
+        owner.response_closed()
+
+    def abandon(self) -> None:
+        """Close the response without counting it: its request is sent again."""
+        self._owner = None
+        with suppress(Exception):
+            self.raw.close()
+
+    def close(self) -> bool:
+        """Release the connection in a thread of its own; return False if there are no more threads.
+
+        Closing takes the connection pool's lock, which is not re-entrant, and the caller may be a signal handler or
+        ``__del__`` that interrupted the pool.
+        """
+        owner = self._owner
+        if owner is None or run_detached(self.release):
+            return True
+        owner.close_later(self.release)
+        return False
+
+
+@final
+class FastResponse:
+    """An answer that is read from the socket by whoever asks for it."""
+
+    def __init__(self, opened: OpenedResponse, body: FastBody) -> None:
+        self.info = opened.info
+        self._opened = opened
+        self._body = body
+        self._rest: ReadAheadResponse | None = None  # reads what the fast path does not understand
+        self._ended = False
+
+    def read(self, deadline: float | None) -> bytes:
+        """See `Response`."""
+        if self._rest is not None:
+            return self._rest.read(deadline)
+        content = b"" if self._ended else self._body.read(deadline)
+        if content:
+            return content
+        if not self._body.ended:
+            self._rest = ReadAheadResponse(self._opened)
+            if not run_detached(self._rest.read_all):
+                self._rest.read_all()
+            return self._rest.read(deadline)
+        if not self._ended:
+            self._ended = True
+            self._give_back()
+        return b""
+
+    def finish(self, *, wait: bool) -> None:
+        """See `Response`."""
+        if wait and self._rest is None and self._end_arrives(END_WAIT_SECONDS):
+            return
+        if self._rest is not None:
+            self._rest.finish(wait=wait)
+        elif not run_detached(self._drain):
+            self.close()
+
+    def close(self) -> bool:
+        """See `Response`."""
+        return self._opened.close() if self._rest is None else self._rest.close()
+
+    def _end_arrives(self, seconds: float) -> bool:
+        """Read to the end of the body, if that comes at once."""
+        deadline = monotonic() + seconds
+        while self._rest is None and (remaining := deadline - monotonic()) > 0 and self._body.wait(remaining):
+            try:
+                if not self.read(ARRIVED):
+                    return True
+            except DeadlinePassed:
+                continue
+            except ConnectionLost:
+                self._opened.release()
+                return True
+        return False
+
+    def _drain(self) -> None:
+        """Read to the end of the body, in the background, so that the connection can be used again."""
+        deadline = monotonic() + DRAIN_SECONDS
+        with suppress(DeadlinePassed, ConnectionLost):
+            while self.read(deadline):
+                pass
+        self._opened.release()
+
+    def _give_back(self) -> None:
+        """Let the library read the last chunk, which is all that the body is to it: its connection is free then."""
+        with suppress(Exception):
+            for _ in self._opened.raw.stream:
+                pass
+        self._opened.release()
+
+
+@final
+class ReadAheadResponse:
+    """An answer that is read through the HTTP library, by a thread that is not its reader's.
+
+    The server is informed of a cancel at once where there is a socket of this stream's own to shut down, else when it
+    sends next; on HTTP/2 never, because the library sends no RST_STREAM: it only stops reading.
+    """
+
+    def __init__(self, opened: OpenedResponse) -> None:
+        self.info = opened.info
+        self._opened = opened
+        self._scope = opened.scope
+        self._stopped = False
+        self._ended = False
+        self._drain_until = math.inf
+        self._wanted: SimpleQueue[None] = SimpleQueue()  # one item for each piece that may be read ahead
+        for _ in range(READ_AHEAD):
+            self._wanted.put(None)
+
+    def read_all(self) -> None:
+        """Read the body piece by piece, not further ahead than the reader can take: for the opening thread."""
+        scope = self._scope
+        try:
+            for piece in self._pieces():
+                if scope.state.active:
+                    self._wanted.get()
+                if self._stopped or monotonic() > self._drain_until:
+                    break
+                scope.deliver(piece)
+            else:
+                scope.deliver(b"")
+        except (RequestCancelled, StaleConnection):
+            pass
+        except Exception as error:  # noqa: BLE001 - whatever it is, the reader judges it
+            scope.deliver(ConnectionLost(error))
+        finally:
+            self._opened.release()
+
+    def read(self, deadline: float | None) -> bytes:
+        """See `Response`."""
+        while not self._ended and self._scope.state.active:
+            arrival = self._scope.receive(deadline)
+            if isinstance(arrival, ConnectionLost):
+                raise arrival
+            if isinstance(arrival, bytes):
+                self._wanted.put(None)
+                self._ended = not arrival
+                return arrival
+        return b""
+
+    def finish(self, *, wait: bool) -> None:
+        """See `Response`. The opening thread goes on to the end of the body, for a while."""
+        del wait
+        self._drain_until = monotonic() + DRAIN_SECONDS
+        self._scope.begin_read(self._drain_until)
+        self._wanted.put(None)
+
+    def close(self) -> bool:
+        """See `Response`. The opening thread stops with the next piece; the scope has shut its socket down."""
+        self._stopped = True
+        self._wanted.put(None)
+        return True
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Read the decoded body through the library; no piece is empty."""
+        opened, read_bytes = self._opened, 0
+        connection = opened.connection
+        if opened.is_closed or opened.encoding not in {"", "identity"}:
+            yield from filter(None, opened.raw.iter_bytes())
+        else:
+            for piece in opened.raw.stream:
+                if connection is not None:
+                    read_bytes += len(piece)
+                    connection.body_passed(read_bytes)
+                if piece:
+                    yield piece
+        if connection is not None and opened.chunked and not connection.last_bytes.endswith(LAST_CHUNK[1:]):
+            connection.retire()  # bytes after the end would be read as the answer to the next request
+
+
+def _extension(response: Any, name: str) -> Any:
+    extensions = getattr(response, "extensions", None)
+    return extensions.get(name) if isinstance(extensions, dict) else None

@@ -1,0 +1,59 @@
+"""Threads that are not waited for, and what happens to them at a fork and at the interpreter's exit.
+
+The platform's facts:
+
+- After ``fork()`` the child has copies of the parent's sockets, where it would take the parent's bytes, and of the
+  locks that other threads held, which nobody will release there. So a child abandons its copies at once.
+- At the interpreter's exit, daemon threads stop for ever wherever they are, with the locks that they hold. From Python
+  3.12 on, no thread can be started then.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import sys
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Forkable(Protocol):
+    """What must not go on living in a forked child."""
+
+    def abandon_after_fork(self) -> None:
+        """Give up what belongs to the parent: its sockets, and locks that may be held."""
+        ...
+
+
+_forkables: WeakSet[Forkable] = WeakSet()
+
+
+def track_fork(item: Forkable) -> None:
+    """Have an object's `abandon_after_fork` called in a forked child, as long as the object lives."""
+    _forkables.add(item)
+
+
+def _abandon_all() -> None:
+    for item in list(_forkables):
+        item.abandon_after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_abandon_all)
+
+
+def run_detached(function: Callable[[], object]) -> bool:
+    """Run a function in a short-lived thread, without waiting for it to start; return False if that is impossible.
+
+    `threading.Thread.start` waits for the thread: for ever, in ``__del__`` while the interpreter is finalizing.
+    """
+    if sys.is_finalizing():
+        return False
+    try:
+        _thread.start_new_thread(function, ())
+    except RuntimeError:  # no more threads; or the process is ending, and its sockets with it
+        return False
+    return True
