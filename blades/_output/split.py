@@ -16,7 +16,7 @@ def split(stream: ReadableStream, splitter: Splitter) -> Generator[str]:
     """Read a stream to its end and split its text, from the first character: text read earlier is included.
 
     Like a ``for`` loop over the stream, this loop owns it: leaving early closes it. When the stream fails, the rest of
-    the text comes first, and then the exception. An exception of the caller's own, as of a signal handler, is raised
+    the text comes first, and then the exception. A caller's own exception (a signal handler's) is raised at once.
     at once.
     """
     __tracebackhide__ = True
