@@ -162,14 +162,7 @@ def sendable_call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = call.get("function")
     if not isinstance(function, Mapping):  # a custom tool's call has free text
         return dict(call)
-    arguments = function.get("arguments")
-    if not isinstance(arguments, str):
-        arguments = ""
-    if not _is_json_object(arguments):
-        import json  # noqa: PLC0415 - see _is_json_object
-
-        arguments = json.dumps({"invalid": arguments}, ensure_ascii=False) if arguments.strip() else "{}"
-    return {**call, "function": {**function, "arguments": arguments}}
+    return {**call, "function": {**function, "arguments": _json_object(function.get("arguments"))}}
 
 
 def as_message(value: object) -> Message:
@@ -199,8 +192,19 @@ def _text_of(reasoning: Mapping[str, Any]) -> str:
     return ""
 
 
-def _is_json_object(text: str) -> bool:
+def _json_object(arguments: object) -> str:
+    """Return the arguments of a call as the text of a JSON object."""
     import json  # noqa: PLC0415 - takes milliseconds, and only tool calls need it
+
+    if isinstance(arguments, str) and _is_json_object(arguments):
+        return arguments
+    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+        return "{}"
+    return json.dumps(arguments if isinstance(arguments, dict) else {"invalid": arguments}, ensure_ascii=False)
+
+
+def _is_json_object(text: str) -> bool:
+    import json  # noqa: PLC0415 - see _json_object
 
     def refuse(name: str) -> None:
         raise ValueError(name)  # NaN and Infinity, which Python reads although they are no JSON

@@ -179,7 +179,8 @@ def _name_error(name: str, official_names: Callable[[], AbstractSet[str]]) -> st
         error += f": did you mean {similar[0]!r}{owner}?"
     if meant:
         return error
-    return f"{error} A parameter of your provider's own goes into extra_body={{{short_repr(name)}: ...}}."
+    error += " A" if similar else ": a"
+    return f"{error} parameter of your provider's own goes into extra_body={{{short_repr(name)}: ...}}"
 
 
 def _json_fault(value: object, where: str, depth: int = 0) -> str | None:

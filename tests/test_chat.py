@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import json
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
 
-from blades import Agent, Message, Prompt, StreamError, StreamState
+from blades import Agent, Message, Prompt, StreamError, StreamState, _chat
 from blades.testing import Answer, Cut, LocalServer, Stall, chunk
 from limits import LIMIT_SECONDS
 from strict_api import strict
@@ -280,6 +281,43 @@ class TestAccepted:
         agent.chat(history=history).run("c")
         reasoning = [message.get("reasoning_content") for message in sent(server, 1)]
         assert reasoning[:4] == [None, "kept" if tools else None, None, "by hand"]
+
+
+class TestRounds:
+    """A stream with tools adds several messages."""
+
+    ROUND = (
+        Message("assistant", tool_calls=[{k: CALL[k] for k in ("id", "type", "function")}]),
+        Message("tool", "there", tool_call_id="c1"),
+    )
+
+    @pytest.mark.parametrize(
+        ("state", "last", "kept"),
+        [
+            pytest.param(StreamState.FINISHED, [Message("assistant", "x")], [assistant("x")], id="finished"),
+            pytest.param(StreamState.CANCELLED, [], [assistant("", cancelled=True)], id="cancelled between rounds"),
+            pytest.param(
+                StreamState.CANCELLED,
+                [Message("assistant", "x", tool_calls=[CALL])],
+                [assistant("x", cancelled=True)],
+                id="cancelled in the second round",
+            ),
+        ],
+    )
+    def test_they_are_all_kept(
+        self,
+        agent: Agent,
+        monkeypatch: pytest.MonkeyPatch,
+        state: StreamState,
+        last: list[Message],
+        kept: list[dict[str, Any]],
+    ) -> None:
+        """Calls and results before the last answer are whole; only that answer may be a part."""
+        turn = SimpleNamespace(active=False, state=state, messages=(*self.ROUND, *last))
+        monkeypatch.setattr(_chat, "_turn_of", lambda _: turn)
+        chat = agent.chat()
+        chat.run("Where?")
+        assert chat.messages == [user("Where?"), *(message.to_saved() for message in self.ROUND), *kept]
 
 
 class TestFailed:

@@ -145,6 +145,17 @@ def test_an_unreadable_dotenv_file_is_a_configuration_error(tmp_path: Path) -> N
     assert problem().endswith(f"got {tmp_path}/.env, which cannot be read: it is not encoded in UTF-8")
 
 
+def test_a_dotenv_file_that_cannot_be_opened_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The message has the reason that the system gives."""
+    path = write_dotenv(tmp_path, "OPENAI_API_KEY=hunter2")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("dotenv.dotenv_values", refuse)
+    assert problem() == f"expected a readable .env file, got {path}, which cannot be read: Permission denied"
+
+
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
     """Editors on Windows write one; the first variable counts all the same."""
     (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfOPENAI_BASE_URL=http://file/v1\r\nOPENAI_API_KEY=from-file\r\n")
@@ -288,5 +299,5 @@ def test_an_entry_of_no_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("NO_PROXY", "localhost, [::1]:8000")
     assert "expected NO_PROXY to list host names, got '[::1]:8000'" in explain_client_failure(InvalidURL("port"))
-    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("NO_PROXY", "localhost,http://[::1]")
     assert explain_client_failure(InvalidURL("\x1b")) == "cannot make the official client: InvalidURL: \\x1b"

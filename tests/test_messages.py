@@ -182,7 +182,7 @@ def test_a_message_shows_what_is_in_it() -> None:
 # Messages of replies
 
 
-def called(arguments: str = "{}", id_: str = "1", **more: Any) -> dict[str, Any]:
+def called(arguments: Any = "{}", id_: str = "1", **more: Any) -> dict[str, Any]:
     return {"id": id_, "type": "function", "function": {"name": "f", "arguments": arguments}, **more}
 
 
@@ -206,12 +206,14 @@ def test_the_reasoning_of_a_reply_is_kept_apart() -> None:
         pytest.param(" \n", "{}", id="white-space"),
         pytest.param('{"a": ', '{"invalid": "{\\"a\\": "}', id="cut"),
         pytest.param("[1]", '{"invalid": "[1]"}', id="list"),
+        pytest.param(None, "{}", id="null"),
+        pytest.param({"a": 1}, '{"a": 1}', id="dict"),
         pytest.param('{"a": NaN}', '{"invalid": "{\\"a\\": NaN}"}', id="nan"),
         pytest.param("[" * 100_000, json.dumps({"invalid": "[" * 100_000}), id="deep"),
         pytest.param(f'{{"a": {"9" * 5000}}}', f'{{"a": {"9" * 5000}}}', id="long-number"),
     ],
 )
-def test_arguments_go_back_as_an_object(arguments: str, expected: str) -> None:
+def test_arguments_go_back_as_an_object(arguments: Any, expected: str) -> None:
     """A call that was cut, or that the model wrote wrongly, is accepted by servers that parse it."""
     message = reply_message("", tool_calls=[called(arguments, extra_content={"google": 1})])
     assert message.content is None

@@ -43,6 +43,7 @@ def error(**values: Any) -> str:
         pytest.param("API_KEY", "did you mean 'api_key'", id="capitals"),
         pytest.param("base_url", "'base_url': it is an argument of Agent(...)", id="another call's argument"),
         pytest.param("cancel", "it is an argument of run() and run_stream()", id="of the call"),
+        pytest.param("zzz", "got 'zzz': a parameter of your provider's own", id="like no other"),
         pytest.param("top_k", "goes into extra_body={'top_k': ...}", id="a provider's own"),
         pytest.param("messages", "the prompt is the first argument", id="messages"),
         pytest.param("stream", "answers are always streamed", id="stream"),
@@ -54,7 +55,7 @@ def test_an_unknown_option_gets_a_suggestion(name: str, expected: str) -> None:
     assert message.startswith("expected an option of chat.completions.create")
     assert expected in message
     assert "hunter2" not in message
-    assert ("extra_body" in message) == (name in {"temprature", "timeouts", "top_k"})
+    assert ("extra_body" in message) == (name in {"temprature", "timeouts", "top_k", "zzz"})
 
 
 def test_what_the_installed_client_knows_passes() -> None:
