@@ -1,4 +1,4 @@
-"""A conversation: the history that goes out with each turn, and comes back longer."""
+"""A conversation: each request includes the whole history, and each answer is added to it."""
 
 from __future__ import annotations
 
