@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blades._values import ToolCall
-from blades._wire.accumulate import TextAccumulator
+from blades._wire.accumulate import FieldAccumulator, TextAccumulator
 from blades._wire.tool_calls import ToolCallAccumulator
 from limits import CPU_SECONDS, LIMIT_SECONDS
 
@@ -214,3 +214,30 @@ def test_parts_find_their_call(parts: list[tuple[int | None, str, str, str]], as
     found = calls.get()
     assert [(call.name, call.arguments) for call in found] == assembled
     assert len({call.index for call in found}) == len(found)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("ab"), st.text("xyz", min_size=1), max_size=2), max_size=30))
+def test_fields_are_joined_however_often_they_are_merged(pieces: list[dict[str, str]]) -> None:
+    """Merging on the way makes no difference, nor does adding the same piece again."""
+    once, often = FieldAccumulator(), FieldAccumulator(pieces_limit=2)
+    for serial, piece in enumerate(pieces):
+        once.append_once(serial, piece)
+        often.append_once(serial, piece)
+        often.append_once(serial, piece)
+    expected = {name: "".join(piece.get(name, "") for piece in pieces) for name in "ab"}
+    assert once.get() == often.get() == {name: text for name, text in expected.items() if text}
+
+
+def test_many_fields_take_the_memory_of_their_values() -> None:
+    """A field in each of many events is merged on the way, in linear time."""
+    fields = FieldAccumulator()
+    start = time.thread_time()
+    tracemalloc.start()
+    for serial in range(20_000):
+        fields.append_once(serial, {"audio": {"id": "a", "data": f"{serial:010}"}})
+    merged = fields.get()
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(merged["audio"]["data"]) == 200_000
+    assert kept < 10_000_000
+    assert time.thread_time() - start < CPU_SECONDS

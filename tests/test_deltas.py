@@ -49,6 +49,7 @@ def test_both_readers_give_the_same_values(value: Any, *, ensure_ascii: bool) ->
 @example(None, 0, b"1" * 4400)
 @example(None, 0, b"01")
 @example(None, 0, b"[" * 199 + b"]" * 199)
+@example(None, 0, b"[" * 201 + b"]" * 201)
 @example(None, 0, b"[" * 500 + b"]" * 500)
 @example(None, 0, b"[" * 100_000 + b"]" * 100_000)
 @example(None, 0, b'"\\ud83dx"')
@@ -80,8 +81,10 @@ def test_without_a_good_fast_reader_all_is_left_to_the_slow_one(jiter: Any, monk
 def test_invalid_utf_8_and_depth_are_no_exceptions_of_their_own() -> None:
     """The slow reader replaces bad bytes, and refuses what is too deep as it refuses what is no JSON."""
     assert parse_lenient(b'"a\xffb\xe2\x82"') == "a\ufffdb\ufffd"
-    with pytest.raises(ValueError, match="too deep"):
-        parse_lenient(b"[" * 100_000)
+    for depth in (300, 100_000):
+        with pytest.raises(ValueError, match="too deep"):
+            parse_lenient(b"[" * depth + b"]" * depth)
+    assert parse_lenient(b"[" * 201 + b"]" * 201)
 
 
 @settings(deadline=None)

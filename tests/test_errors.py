@@ -19,6 +19,8 @@ from blades import (
     BladesError,
     ConfigError,
     PromptError,
+    Reply,
+    ReplyParseError,
     StreamError,
     StreamInterrupted,
     StreamProtocolError,
@@ -26,20 +28,51 @@ from blades import (
     StreamState,
     StreamTimeout,
     StreamTruncated,
+    ToolCall,
+    ToolError,
+    ToolFailed,
+    ToolRoundsExceeded,
 )
 from blades._errors import without_traceback
 from blades.testing import Answer, End, LocalServer
 
 REQUEST: Any = openai.OpenAI(api_key="k")._client.build_request("POST", "http://127.0.0.1")
 RESPONSE: Any = type("Response", (), {"request": REQUEST, "status_code": 429, "headers": {}})()
-STREAM_ERRORS = [StreamTruncated, StreamInterrupted, StreamServerError, StreamProtocolError, StreamTimeout]
+STREAM_ERRORS = [
+    StreamTruncated,
+    StreamInterrupted,
+    StreamServerError,
+    StreamProtocolError,
+    StreamTimeout,
+    ToolFailed,
+    ToolRoundsExceeded,
+]
+
+
+class OddError(ValueError):
+    """Takes other arguments than it keeps."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"number {number}", "more")
+
+
+class SlottedError(Exception):
+    """Keeps a value in a slot."""
+
+    __slots__ = ("detail", "unset")
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.detail = 7
 
 
 def test_the_tree_is_as_documented() -> None:
     """Users catch by base class, and by the standard exceptions that two of them also are."""
     assert all(issubclass(error, StreamError) for error in STREAM_ERRORS)
     assert all(issubclass(error, BladesError) for error in (StreamError, ConfigError, PromptError))
+    assert all(issubclass(error, BladesError) for error in (ReplyParseError, ToolError))
     assert issubclass(PromptError, ValueError)
+    assert issubclass(ReplyParseError, ValueError)
     assert issubclass(StreamTimeout, TimeoutError)
 
 
@@ -71,6 +104,15 @@ def test_an_error_of_a_stream_survives_pickling(server: LocalServer, agent: Agen
         json.JSONDecodeError("message", "{", 1),
         ExceptionGroup("message", [ValueError("inner")]),
         KeyboardInterrupt(),
+        AttributeError("message", name="name", obj=5),
+        NameError("message", name="name"),
+        ImportError("message", name="module", path="/path"),
+        FileNotFoundError(errno.ENOENT, "message", "/path"),
+        OddError(5),
+        SlottedError("message"),
+        StreamServerError("message", type="t", code="c", error={"a": 1}),
+        ToolFailed("message", call=ToolCall(name="f")),
+        ReplyParseError("message", text="t", reply=Reply("t"), errors=({"loc": ()},)),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -83,6 +125,8 @@ def test_the_copy_of_an_exception_says_the_same(error: BaseException) -> None:
     assert type(copy) is type(error)
     assert (str(copy), repr(copy), copy.args) == (str(error), repr(error), error.args)
     assert vars(copy) == vars(error)
+    for name in ("name", "path", "obj", "errno", "strerror", "filename", "detail"):
+        assert getattr(copy, name, None) == getattr(error, name, None)
     assert repr(copy.__cause__) == repr(error.__cause__)
     assert copy.__traceback__ is None
 
@@ -116,3 +160,37 @@ def test_the_public_names_are_sorted_and_there() -> None:
     """`from blades import *` gives what the documentation names."""
     assert blades.__all__ == sorted(blades.__all__)
     assert all(hasattr(blades, name) for name in blades.__all__)
+
+
+def test_exceptions_are_called_as_they_are_imported() -> None:
+    """A traceback names an exception by its public name, under which pickle finds it as well."""
+    for name in blades.__all__:
+        value = getattr(blades, name)
+        if isinstance(value, type) and issubclass(value, BaseException):
+            assert (value.__module__, value.__qualname__) == ("blades", name)
+            assert type(pickle.loads(pickle.dumps(value("message")))) is value
+
+
+def test_an_error_says_what_was_handed_out() -> None:
+    """A reply attached to an error is on its three attributes."""
+    error = StreamTruncated("message")
+    assert (error.text, error.reply, error.request_id) == ("", Reply(), None)
+    error.attach_reply(Reply("half", request_id="r"))
+    assert (error.text, error.reply.text, error.request_id) == ("half", "half", "r")
+
+
+def test_causes_in_a_circle_are_copied_once() -> None:
+    """A chain of causes that leads back to itself has an end."""
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    copy = without_traceback(first)
+    assert copy.__cause__ is not None
+    assert copy.__cause__ is not second
+    assert copy.__cause__.__cause__ is None
+
+
+def test_what_cannot_be_copied_is_kept() -> None:
+    """An exception that only an extension can make is returned as it is."""
+    with pytest.raises(pydantic.ValidationError) as caught:
+        pydantic.TypeAdapter(int).validate_python("no number")
+    assert without_traceback(caught.value) is caught.value

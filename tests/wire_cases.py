@@ -574,6 +574,14 @@ WIDE_ROWS: tuple[Case, ...] = (
         _part("f", '{"a":2}', index=0, id="b"),
         made=(("a", "f", '{"a":1}'), ("b", "f", '{"a":2}')),
     ),
+    _calls(
+        "white-space-before-the-arguments",
+        _part("f", " ", index=0, id="a"),
+        _part("f", '\n{"a":', index=0, id="b"),
+        _part("f", '"\\', index=0, id="c"),
+        _part("f", '""}', index=0, id="d"),
+        made=(("a", "f", ' \n{"a":"\\""}'),),
+    ),
     _calls("no-arguments", _part("f", "", index=0, id="a"), made=(("a", "f", ""),), row=62),
     finishes(
         63,

@@ -89,10 +89,10 @@ class FieldAccumulator:
 
     __slots__ = ("_limit", "_pieces", "_serial")
 
-    def __init__(self) -> None:
+    def __init__(self, pieces_limit: int = PIECES_LIMIT) -> None:
         self._pieces: list[Json] = []
         self._serial = -1
-        self._limit = PIECES_LIMIT
+        self._limit = pieces_limit
 
     def append_once(self, serial: int, fields: Json) -> None:
         """Add fields, unless those with this serial were added before."""
@@ -100,10 +100,8 @@ class FieldAccumulator:
             self._serial = serial
             self._pieces.append(fields)
             if len(self._pieces) > self._limit:
-                # Doubling keeps the sum of all these mergers linear.
-                pieces = self._pieces[:]
-                self._limit = max(self._limit, 2 * len(pieces))
-                merged = [merge_fields(pieces)]
+                merged = [merge_fields(self._pieces)]
+                self._limit *= 2  # so that all of these mergers together take linear time
                 self._pieces = merged
 
     def get(self) -> Json:

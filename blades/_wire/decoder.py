@@ -197,8 +197,6 @@ class CompletionDecoder:
                 chunk = self._read_rest() if event is None else self._read(*event)
             except EventTooLongError:
                 self._failure = self._protocol_error("events of at most 16 MiB", "a longer one")
-            except RecursionError:
-                self._failure = self._protocol_error("JSON in every event", "an event that is nested too deep")
             else:
                 if chunk is not None or (event is None and self._failure is None):
                     return chunk

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 from blades._values import Usage, count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 Json: TypeAlias = dict[str, Any]
 
 INTEGER_DIGITS: Final = 4300  # Python refuses longer ones, to be safe from quadratic time; so does jiter
-DEPTH_LIMIT: Final = 50
+DEPTH_LIMIT: Final = 50  # of what is searched for texts; what is below counts as one value
+LEVELS_LIMIT: Final = 250  # of any event: comparing deeper values can exceed the interpreter's limit; jiter's is 200
 
 # By these names servers send the model's reasoning, the first ones first: DeepSeek and vLLM; OpenRouter, Groq and newer
 # vLLM; Copilot; Cohere and Ollama-like proxies; Gemini-like proxies; OpenRouter's parts; LiteLLM's parts.
@@ -125,8 +126,7 @@ def unknown_fields(sent: Json, known: frozenset[str]) -> Json:
 def holds_data(value: object, depth: int = 0) -> bool:
     """Return whether there is anything in a value but nulls, empty texts, and empty lists and objects."""
     if isinstance(value, _COMPOUND) and depth < DEPTH_LIMIT:
-        inner = value.values() if isinstance(value, dict) else value
-        return any(holds_data(each, depth + 1) for each in inner)
+        return any(holds_data(each, depth + 1) for each in _values_of(value))
     return value is not None and value != ""
 
 
@@ -225,9 +225,19 @@ def parse_lenient(data: bytes) -> Any:
         ValueError: It is not JSON, or too deep to be read.
     """
     try:
-        return json.loads(data.decode("utf-8", "replace"), parse_int=_parse_integer)
+        value = json.loads(data.decode("utf-8", "replace"), parse_int=_parse_integer)
     except RecursionError:
         raise ValueError("nested too deep") from None
+    level = [value]
+    for _ in range(LEVELS_LIMIT):
+        level = [inner for each in level if isinstance(each, _COMPOUND) for inner in _values_of(each)]
+        if not level:
+            return value
+    raise ValueError("nested too deep")
+
+
+def _values_of(value: Json | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _parse_integer(digits: str) -> int | None:
