@@ -3,7 +3,7 @@ PYTHON ?= python3
 # The oldest versions that pyproject.toml allows.
 OLDEST := openai==2.0.0 chevron==0.14.0 python-dotenv==1.0.0 opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 sentencex==1.0.30 markdown-it-py==3.0.0 nh3==0.3.0
 
-.PHONY: demo test lint test-newest test-oldest coverage test-engine bench demo-recording clean
+.PHONY: demo test lint test-newest test-oldest coverage test-engine test-browser bench demo-recording clean
 
 demo: .venv/demo
 	@.venv/bin/python examples/run_stream.py
@@ -33,6 +33,10 @@ coverage: .venv/test
 test-engine: .venv-engine/test
 	.venv-engine/bin/python -m pytest -v -s tests/engine/checks.py
 
+# In a real JupyterLab; needs Chromium and its driver (Debian: apt-get install chromium chromium-driver).
+test-browser: .venv-browser/test
+	PYTHONPATH=tests .venv-browser/bin/python -m pytest -v -s tests/browser/checks.py
+
 # Half an hour, on a machine that has nothing else to do; with PEERS=1 other clients are measured as well.
 bench: .venv/bench
 	.venv/bin/python benchmarks/run.py $(if $(PEERS),--peers)
@@ -61,6 +65,12 @@ demo-recording: .venv/bench
 	.venv-oldest/bin/python -m pip install --quiet --editable . --group test $(OLDEST)
 	touch $@
 
+.venv-browser/test: pyproject.toml
+	$(PYTHON) -m venv .venv-browser
+	.venv-browser/bin/python -m pip install --quiet --upgrade pip
+	.venv-browser/bin/python -m pip install --quiet --editable '.[notebook]' jupyterlab ipywidgets selenium pytest
+	touch $@
+
 .venv-engine/test: pyproject.toml
 	$(PYTHON) -m venv .venv-engine
 	.venv-engine/bin/python -m pip install --quiet --upgrade pip
@@ -69,4 +79,4 @@ demo-recording: .venv/bench
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .venv-engine .venv-peers .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-engine .venv-browser .venv-peers .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

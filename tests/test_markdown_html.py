@@ -74,7 +74,7 @@ def test_any_text_becomes_harmless(text: str) -> None:
         pytest.param("`$x$` \\$", "<p><code>$x$</code> <span>$</span></p>\n", id="code-and-escape"),
         pytest.param("$\\href{x}{y}$", "<p><code>\\href{x}{y}</code></p>\n", id="unknown-command"),
         pytest.param(
-            "$\\begin{html}x\\end{html}$", "<p><code>\\begin{html}x\\end{html}</code></p>\n", id="unknown-environment"
+            "$\\begin{html}x\\end{html}$", "<p><code>\\begin{html}x\\end{html}</code></p>\n", id="environment-not-known"
         ),
     ],
 )  # fmt: skip
@@ -83,6 +83,25 @@ def test_formula(text: str, html: str) -> None:
     assert render(text) == html
 
 
+PRE = (
+    '<pre style="background-color:var(--jp-cell-editor-background, #80808018);padding:0.5em">'
+    '<code style="background-color:transparent">'
+)
+TABLE = """<table>
+<thead>
+<tr>
+<th style="text-align:left">a</th>
+<th style="text-align:right">b</th>
+</tr>
+</thead>
+<tbody>
+<tr>
+<td style="text-align:left">1<br>2</td>
+<td style="text-align:right">H<sub>2</sub>O</td>
+</tr>
+</tbody>
+</table>
+"""
 LINK = '<a href="https://e.example/a" rel="noopener noreferrer">{}</a>'
 
 
@@ -95,14 +114,12 @@ LINK = '<a href="https://e.example/a" rel="noopener noreferrer">{}</a>'
         pytest.param("<https://e.example/a>", f"<p>{LINK.format('https://e.example/a')}</p>\n", id="address"),
         pytest.param("[x](https://e.example/a 'title')", f"<p>{LINK.format('x')}</p>\n", id="title"),
         pytest.param("[x](notebook.ipynb)", "<p>[x](notebook.ipynb)</p>\n", id="relative"),
-        pytest.param("| a | b |\n|---|--:|\n| 1<br>2 | H<sub>2</sub>O |", '<table>\n<thead>\n<tr>\n<th>a</th>\n'
-            '<th style="text-align:right">b</th>\n</tr>\n</thead>\n<tbody>\n<tr>\n<td>1<br>2</td>\n'
-            '<td style="text-align:right">H<sub>2</sub>O</td>\n</tr>\n</tbody>\n</table>\n', id="table"),
+        pytest.param("| a | b |\n|---|--:|\n| 1<br>2 | H<sub>2</sub>O |", TABLE, id="table"),
         pytest.param("3. x\n4. y", '<ol start="3">\n<li>x</li>\n<li>y</li>\n</ol>\n', id="list"),
         pytest.param("a <b>b</b> < c", "<p>a &lt;b&gt;b&lt;/b&gt; &lt; c</p>\n", id="tags"),
-        pytest.param("```mermaid\na --> b\n```", "<pre><code>a --&gt; b\n</code></pre>\n", id="live-fence"),
-        pytest.param("```\nx", "<pre><code>x</code></pre>\n", id="fence-that-is-still-coming"),
-        pytest.param("    #include <x>\n", "<pre><code>#include &lt;x&gt;\n</code></pre>\n", id="indented"),
+        pytest.param("```mermaid\na --> b\n```", f"{PRE}a --&gt; b\n</code></pre>\n", id="live-fence"),
+        pytest.param("```\nx", f"{PRE}x</code></pre>\n", id="fence-that-is-still-coming"),
+        pytest.param("    #include <x>\n", f"{PRE}#include &lt;x&gt;\n</code></pre>\n", id="indented"),
     ],
 )  # fmt: skip
 def test_markdown(text: str, html: str) -> None:
@@ -116,7 +133,7 @@ def test_code_is_highlighted() -> None:
     assert html.count('<span style="color:') >= 4
     assert re.sub("<[^>]*>", "", html) == "&lt;b&gt;x&lt;/b&gt;\n\n#include &lt;stdio.h&gt;\nint x = 1;\n\n"
     assert_harmless(html)
-    assert write_code("if x:", "nonsense") == "<pre><code>if x:</code></pre>\n"
+    assert write_code("if x:", "nonsense") == f"{PRE}if x:</code></pre>\n"
     assert "span" not in write_code("x = 1\n" * 5_000, "python")
 
 

@@ -17,7 +17,7 @@ from blades._output.formulas import add_formulas, is_harmless, write_formula
 from blades._output.highlight import highlight
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from markdown_it import MarkdownIt
     from markdown_it.rules_core import StateCore
@@ -32,14 +32,19 @@ ATTRIBUTES: Final = {
     "*": set[str](),
     "a": {"href"},
     "ol": {"start"},
+    "code": {"style"},
+    "pre": {"style"},
     "span": {"style"},
     "td": {"style"},
     "th": {"style"},
 }
-STYLES: Final = frozenset({"color", "font-weight", "text-align"})
+STYLES: Final = frozenset({"background-color", "color", "font-weight", "padding", "text-align"})
 SCHEMES: Final = frozenset({"http", "https", "mailto"})
 
 BRACKET_LIMIT: Final = 300  # opening brackets in one paragraph; the parser's time grows with their square
+
+_BLOCK_STYLE: Final = "background-color:var(--jp-cell-editor-background, #80808018);padding:0.5em"
+_CODE_STYLE: Final = "background-color:transparent"
 
 _address = re.compile(r"(?:https?://|mailto:)[^\s\\]", re.IGNORECASE)
 _tag = re.compile(r"<(br|/?(?:sub|sup|kbd))\s*/?>", re.IGNORECASE)
@@ -67,7 +72,7 @@ def escape_text(text: str) -> str:
 
 def write_code(code: str, language: str = "") -> str:
     """Return a block of code as HTML."""
-    return f"<pre><code>{highlight(code, language)}</code></pre>\n"
+    return f'<pre style="{_BLOCK_STYLE}"><code style="{_CODE_STYLE}">{highlight(code, language)}</code></pre>\n'
 
 
 def render(text: str) -> str:
@@ -272,6 +277,15 @@ def _write_block(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> str:
     return write_code(token.content, token.info.split(maxsplit=1)[0] if token.info.strip() else "")
 
 
+def _write_cell(renderer: Any, tokens: Sequence[Token], index: int, options: Any, *_: Any) -> str:
+    """Write a cell of a table with its alignment, since notebooks align to the right by default."""
+    token = tokens[index]
+    if token.attrGet("style") is None:
+        token.attrSet("style", "text-align:left")
+    written: str = renderer.renderToken(tokens, index, options, {})
+    return written
+
+
 def _write_formula(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> str:
     token = tokens[index]
     if token.info == "open" or not is_harmless(token.content):
@@ -281,10 +295,12 @@ def _write_formula(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> str
     return f"<div>{text}</div>\n" if token.block else f"<span>{text}</span>"
 
 
-_RULES: Final = {
+_RULES: Final[dict[str, Callable[..., str]]] = {
     "text": _write_text,
     "plain_tag": _write_tag,
     "fence": _write_block,
     "code_block": _write_block,
     "formula": _write_formula,
+    "td_open": _write_cell,
+    "th_open": _write_cell,
 }

@@ -30,6 +30,8 @@ CPU_SHARE: Final = 0.1  # of a core, for drawing, at most
 CHARACTERS_PER_SECOND: Final = 30_000
 FORMULA_COST_CHARACTERS: Final = 300
 SECTION_CHARACTERS: Final = 4_000  # of one display that is updated
+# Each display that cannot be updated is longer than the one before: JupyterLab hides what comes after 50 in a cell.
+GROWTH_CHARACTERS: Final = 40
 HINT: Final = "pip install 'blades-sdk[notebook]' formats it"
 
 
@@ -138,7 +140,8 @@ class _PartDrawing:
         else:
             closed, still_open = self._renderer.feed(self._part.text, whole=whole)
             section.add(closed)
-            if not whole and section.characters > (SECTION_CHARACTERS if self._updates else 0):
+            limit = SECTION_CHARACTERS if self._updates else GROWTH_CHARACTERS * (len(self._sections) - 1)
+            if not whole and section.characters > limit:
                 section.show((), final=True)
                 section = _Section(updates=self._updates)
                 self._sections.append(section)
