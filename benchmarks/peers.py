@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common import HERE, Load, figure, lay_out
-from peer import BURST
+from peer import BURST, CANCELS
 
 NAMES = ("blades", "openai", "pydantic_ai", "litellm", "langchain_openai", "llm", "chatlas")
 OURS = ("blades", "openai")
@@ -109,9 +109,10 @@ def main() -> None:
     print(lay_out([head, *lines]))
     print(f"""
 Each in an environment of its own, with the same server in the same run, in its documented synchronous way (see
-`benchmarks/peers/`). CPU: of a burst of {BURST:,} chunks. Cancel: from another thread, until the reader returns; "no
-way" where the documentation names none for synchronous streams, "no handle yet" where the call that returns one is
-still blocked. Cut short: what the reader gets of a body that ends without finish reason and `[DONE]`.""")
+`benchmarks/peers/`). CPU: of a burst of {BURST:,} chunks. Cancel: from another thread, until the reader returns, the
+median of {CANCELS}; "no way" where the documentation names none for synchronous streams, "no handle yet" where the
+call that returns one is still blocked. Cut short: what the reader gets of a body that ends without finish reason and
+`[DONE]`.""")
 
 
 if __name__ == "__main__":
