@@ -7,9 +7,13 @@ from enum import Enum
 from typing import Any, Final, NamedTuple, final
 
 from blades._message import Message, reply_message
+from blades._preview import short_repr
 
 CUSTOM: Final = "custom"
 """The type of a call whose input is a text of any form, not JSON."""
+
+
+REPR_CHARACTERS: Final = 60  # of a text in a repr
 
 
 @final
@@ -225,6 +229,15 @@ class Reply:
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        text = short_repr(self.text, REPR_CHARACTERS)
+        return f"Reply(text={text}, finish_reason={short_repr(self.finish_reason)}, complete={self.complete})"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        from blades._output.notebook import bundle_reply  # noqa: PLC0415 - for people, who can wait for it
+
+        return bundle_reply(self)
 
     @property
     def message(self) -> Message:

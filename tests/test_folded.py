@@ -22,7 +22,7 @@ def test_result_is_one_line_that_opens() -> None:
 def test_call_without_a_result_is_shown() -> None:
     """While the tool runs, and for tools that are not run here."""
     block = fold_calls([ToolCall(name="search", arguments='{"query": "tea"}'), ToolCall(name="stop")])
-    assert block.source == 'search(query="tea")\nstop()\n'
+    assert block.source == '\nsearch(query="tea")\nstop()'
     assert block.html.count("<details>") == 2
 
 

@@ -35,7 +35,7 @@ def fold_results(results: Iterable[ToolResult]) -> Block:
 def fold_calls(calls: Iterable[ToolCall]) -> Block:
     """Return calls that have no result, each folded."""
     lines = [(call_line(call), call.arguments) for call in calls]
-    return Block("".join(f"{line}\n" for line, _ in lines), "".join(_fold(line, _pre(text)) for line, text in lines))
+    return Block("".join(f"\n{line}" for line, _ in lines), "".join(_fold(line, _pre(text)) for line, text in lines))
 
 
 def without_controls(text: str) -> str:

@@ -95,14 +95,9 @@ def bundle_reply(reply: Reply) -> dict[str, str]:
     return make_bundle(blocks, " · ".join(filter(None, (note, hint))))
 
 
-def html_of_reply(reply: Reply) -> tuple[str, str]:
-    """Do the work of ``Reply._mime_``, which marimo calls."""
-    return "text/html", bundle_reply(reply)["text/html"]
-
-
 def html_of_stream(stream: PresentableStream) -> tuple[str, str]:
     """Do the work of ``Stream._mime_``, which marimo calls: read the rest and return all of it."""
-    return html_of_reply(stream.reply())
+    return "text/html", bundle_reply(stream.reply())["text/html"]
 
 
 def _shell() -> Any:

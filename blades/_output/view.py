@@ -43,7 +43,7 @@ def make_bundle(blocks: Sequence[Block], note: str = "") -> dict[str, str]:
         note: What to say below.
     """
     html = "".join(block.html for block in blocks)
-    plain = without_controls("".join(block.source for block in blocks)).rstrip("\n")
+    plain = without_controls("".join(block.source for block in blocks)).strip("\n")
     if note:
         state, dot, rest = escape(note).partition(" · ")
         html += f"<small><b>{state}</b>{dot}{rest}</small>"
