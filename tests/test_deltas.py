@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from blades._wire.deltas import clean, fast_parser, json_text, parse_lenient
-from blades._wire.server_errors import preview, without_secrets
+from blades._wire.protocol_errors import without_secrets
+from blades._wire.server_errors import preview
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

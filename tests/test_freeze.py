@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from blades._wire import decoder as decoder_module
+from blades._wire import totals as totals_module
 from blades._wire.decoder import CompletionDecoder
 from limits import CPU_SECONDS, LIMIT_SECONDS
 from wire_cases import DONE, HELLO, STOP, call, chunk, data, usage
@@ -67,7 +67,7 @@ class Interruption:
 @pytest.mark.parametrize("has_gil", [True, False], ids=["GIL", "free-threaded"])
 def test_a_signal_handler_can_freeze_between_any_two_steps(has_gil: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
     """An event is in the totals as a whole or not at all, and nothing is added later."""
-    monkeypatch.setattr(decoder_module, "HAS_GIL", has_gil)
+    monkeypatch.setattr(totals_module, "HAS_GIL", has_gil)
     allowed = {repr(states) for states in states_between_events()}
     for point in range(1, 5_000):
         decoder = CompletionDecoder()

@@ -66,7 +66,32 @@ KEYS = [
     "function",
     "arguments",
 ]
-KEYS += ["index", "id", "model", "finish_reason", "usage", "x_groq", "object", "type"]
+KEYS += [
+    "images",
+    "reasoning_details",
+    "thinking",
+    "extra_content",
+    "custom",
+    "input",
+    "citations",
+    "logprobs",
+    "metadata",
+]
+KEYS += [
+    "base_resp",
+    "errors",
+    "detail",
+    "text",
+    "summary",
+    "index",
+    "id",
+    "model",
+    "finish_reason",
+    "usage",
+    "x_groq",
+    "object",
+    "type",
+]
 BYTES = b"\n\r\x00\x0b\x0c\x1c\x85\xff\xf0\xed\"'\\{}[]:, dataerror-0159eE"
 
 Numbers = random.Random
@@ -170,6 +195,7 @@ def check(pieces: list[bytes]) -> tuple[list[Chunk], Reply, str]:
     texts = [text, ending, reply.text, reply.reasoning, reply.refusal, reply.id, reply.model, reply.finish_reason]
     texts += [part for call in (*calls, *reply.tool_calls) for part in (call.id, call.name, call.arguments, call.type)]
     texts += [step.reasoning for step in chunks]
+    texts += [json.dumps([reply.extra, reply.reasoning_fields, reply.message.to_dict()], ensure_ascii=False)]
     for part in texts:
         (part or "").encode()  # every text can be encoded
     assert "".join(part.arguments for part in calls) == "" or reply.tool_calls

@@ -10,13 +10,10 @@ The rules that hold everywhere:
 
 from __future__ import annotations
 
-import sys
-from threading import RLock
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, final
 
-from blades._errors import StreamProtocolError, StreamTruncated
-from blades._values import Chunk, Reply, ResponseInfo, ToolCall, Usage
-from blades._wire.accumulate import PIECES_LIMIT, FieldAccumulator, TextAccumulator
+from blades._errors import StreamTruncated
+from blades._values import Chunk, ResponseInfo
 from blades._wire.deltas import (
     Delta,
     Json,
@@ -26,61 +23,30 @@ from blades._wire.deltas import (
     parse_lenient,
     parse_object,
     parse_usage,
-    string,
 )
+from blades._wire.protocol_errors import A_STREAM, is_foreign, protocol_error
 from blades._wire.repetition import Repetition
-from blades._wire.server_errors import find_error, preview, server_error, without_secrets
+from blades._wire.server_errors import find_error, preview, server_error
 from blades._wire.sse import BYTE_ORDER_MARK, DONE, EVENT_LIMIT_BYTES, EventDecoder, EventTooLongError
-from blades._wire.tool_calls import PreparedPart, ToolCallAccumulator
+from blades._wire.totals import Totals
 
 if TYPE_CHECKING:
-    from blades._errors import StreamError
+    from blades._errors import StreamError, StreamProtocolError
 
-HAS_GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 PREFIX_BYTES: Final = 200  # of the body, kept for errors
-_A_STREAM: Final = "a stream of chat completion chunks"
-# Types of events of the Responses API and of Anthropic's own API; Gemini's events have candidates.
-_FOREIGN_TYPES: Final = ("response.", "message_", "content_block_")
 
 
 @final
-class _Step(NamedTuple):
-    """What one event changes. The last six are the totals after it."""
-
-    serial: int
-    text: str
-    reasoning: str
-    refusal: str
-    parts: list[PreparedPart]
-    reasoning_fields: Json
-    extra: Json
-    chunks: int
-    finish_reason: str | None
-    usage: Usage | None
-    model: str | None
-    id: str | None
-
-
-@final
-class CompletionDecoder:
+class CompletionDecoder(Totals):
     """The state of one stream. One thread feeds it and takes chunks; any thread reads the totals at any time.
 
     Attributes:
         done: ``[DONE]`` was seen, or a whole completion instead of a stream: no further chunk is to be expected.
-        chunks: How many chunks were handed out.
-        finish_reason: The last one; None if there was none.
-        usage: The last one; None if there was none.
-        model: The first name of the model.
-        id: The first identifier.
     """
 
     def __init__(self, *, limit_bytes: int = EVENT_LIMIT_BYTES) -> None:
+        super().__init__()
         self.done = False
-        self.chunks = 0
-        self.finish_reason: str | None = None
-        self.usage: Usage | None = None
-        self.model: str | None = None
-        self.id: str | None = None
         self._info = ResponseInfo()
         self._events = EventDecoder(limit_bytes=limit_bytes)
         self._parse_json = fast_parser()
@@ -91,42 +57,6 @@ class CompletionDecoder:
         self._ended = False
         self._failure: StreamError | None = None  # to be raised when the chunk of its event was handed out
         self._failed = False
-        self._text = TextAccumulator()
-        self._reasoning = TextAccumulator()
-        self._refusal = TextAccumulator()
-        self._calls = ToolCallAccumulator()
-        self._reasoning_fields = FieldAccumulator()
-        self._extra = FieldAccumulator()
-        self._lock = RLock()  # guards the totals against `freeze`
-        self._append_lock = None if HAS_GIL else self._lock  # the GIL is lock enough for one append
-        self._frozen = False
-        self._serial = 0
-        self._step: _Step | None = None  # being added to the totals
-
-    @property
-    def text(self) -> str:
-        """The text that was handed out."""
-        return self._text.get()
-
-    @property
-    def reasoning(self) -> str:
-        """The reasoning that was handed out."""
-        return self._reasoning.get()
-
-    @property
-    def refusal(self) -> str:
-        """The refusal that was handed out, in `Chunk.raw`."""
-        return self._refusal.get()
-
-    @property
-    def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The tool calls, assembled from the parts that were handed out."""
-        return self._calls.get()
-
-    @property
-    def extra(self) -> Json:
-        """The fields that were not understood, merged: a new dict."""
-        return self._extra.get()
 
     @property
     def finished(self) -> bool:
@@ -138,23 +68,6 @@ class CompletionDecoder:
     def needs_end(self) -> bool:
         """Whether ``[DONE]`` has come without a finish reason: whether the body ends properly decides (see `end`)."""
         return self.done and self.finish_reason is None and not self._ended
-
-    def reply(self, *, complete: bool, request_id: str | None) -> Reply:
-        """Return the totals."""
-        return Reply(
-            text=self.text,
-            reasoning=self.reasoning,
-            refusal=self.refusal,
-            tool_calls=self.tool_calls,
-            finish_reason=self.finish_reason,
-            usage=self.usage,
-            model=self.model,
-            id=self.id,
-            request_id=request_id,
-            complete=complete,
-            extra=self.extra,
-            reasoning_fields=self._reasoning_fields.get(),
-        )
 
     def start(self, info: ResponseInfo) -> None:
         """Set what the errors report of the response. To be called when its headers have come."""
@@ -173,15 +86,6 @@ class CompletionDecoder:
         self._ended = True
         self._events.end()
 
-    def freeze(self) -> None:
-        """End the stream where it is: no total changes any more, and `next_chunk` returns None.
-
-        Can be called from any thread and from a signal handler, whatever the thread that reads is doing.
-        """
-        with self._lock:
-            self._frozen = True
-            self._add_step()  # if this thread was adding one when the signal came
-
     def next_chunk(self) -> Chunk | None:
         """Return the next chunk; None if that takes more bytes, or nothing is to come.
 
@@ -189,7 +93,7 @@ class CompletionDecoder:
             StreamServerError: The server sent an error. No further chunk comes after a failure.
             StreamProtocolError: The body cannot be read as a stream of chat completion chunks.
         """
-        while not self._frozen:
+        while not (self.frozen or self._failed):
             if self._failure is not None:
                 raise self._take_failure()
             try:
@@ -233,12 +137,12 @@ class CompletionDecoder:
         """Raise if the body is not a stream of chat completion chunks."""
         if not self._events.is_stream:
             if not stray and not self._prefix.removeprefix(BYTE_ORDER_MARK).strip():
-                raise self._protocol_error(_A_STREAM, "an empty body")
+                raise self._protocol_error(A_STREAM, "an empty body")
             declared = self._info.content_type.lower().startswith("text/event-stream")
             if stray and (not declared or stray.lstrip().startswith((b"<", b"{", b"["))):
-                raise self._protocol_error(_A_STREAM, preview(self._prefix))
+                raise self._protocol_error(A_STREAM, preview(self._prefix))
         if self._first_event and not self._saw_choices:
-            raise self._protocol_error(_A_STREAM, preview(self._first_event))
+            raise self._protocol_error(A_STREAM, preview(self._first_event))
 
     def _read(self, name: bytes, data: bytes) -> Chunk | None:
         """Read one event; return the chunk it makes, if it makes one."""
@@ -269,11 +173,11 @@ class CompletionDecoder:
         self._first_event = self._first_event or data[: 4 * PREFIX_BYTES + 4]
         choice = first_choice(event.get("choices"))
         self._failure = find_error(event, named=name == b"error")
-        delta = Delta() if choice is None else parse_delta(choice, message=not self._has_content())
+        delta = Delta() if choice is None else parse_delta(choice, message=not self._has_content)
         if choice is not None and choice.get("finish_reason") == "error":
             self._failure = self._failure or server_error(choice.get("error") or "finish reason 'error'", event)
-        if self._failure is None and not self._saw_choices and _is_foreign(event):
-            self._failure = self._protocol_error(_A_STREAM, preview(data))
+        if self._failure is None and not self._saw_choices and is_foreign(event):
+            self._failure = self._protocol_error(A_STREAM, preview(data))
         if self._failure is not None and choice is None:
             return None
         return self._add(event, choice, delta, may_have_surrogates)
@@ -301,101 +205,21 @@ class CompletionDecoder:
             self._failure.__cause__ = error
             return None
 
-    def _add_text(self, text: str, may_have_surrogates: bool, event: Json) -> Chunk | None:  # noqa: FBT001
-        """Add an event that is a piece of text, and nothing else."""
-        accumulator = self._text
-        if may_have_surrogates or accumulator.pending_surrogate:
-            text = accumulator.prepare(text, may_have_surrogates)
-        if not text:
-            return None
-        pieces, lock = accumulator.pieces, self._append_lock
-        if lock is not None:
-            lock.acquire()
-        try:
-            if self._frozen:
-                return None
-            # No call from the check to the end of the append: see `accumulate`.
-            self.chunks += 1
-            pieces.append(text)
-        finally:
-            if lock is not None:
-                lock.release()
-        if len(pieces) > PIECES_LIMIT:
-            accumulator.get()
-        return Chunk(text, "", (), None, None, event)
-
     def _add(self, event: Json, choice: Json | None, delta: Delta, may_have_surrogates: bool) -> Chunk | None:  # noqa: FBT001
         """Add an event to the totals; return the chunk it makes, if it makes one."""
         event_fields, choice_fields = self._repetition.new_fields(event, choice)
         if delta.text and choice_fields.get("text") == delta.text:
             del choice_fields["text"]  # Together repeats the text for clients of the older completions API
-        text = self._text.prepare(delta.text, may_have_surrogates) if delta.text else ""
-        reasoning = self._reasoning.prepare(delta.reasoning, may_have_surrogates) if delta.reasoning else ""
-        refusal = self._refusal.prepare(delta.refusal, may_have_surrogates) if delta.refusal else ""
-        parts: list[PreparedPart] = []
-        for part in self._calls.prepare(delta.tool_calls, may_have_surrogates) if delta.tool_calls else ():
-            if self._frozen:
-                return None
-            if part is not None:
-                parts.append(part)
-        finish_reason = None if delta.finish_reason == "error" else delta.finish_reason
-        usage = parse_usage(event, choice)
         # Beside a choice, only what is more than a text or a number is content: servers put their names there.
-        content = event_fields and (choice is None or any(map(_is_compound, event_fields.values())))
-        more = delta.extra or delta.reasoning_fields or choice_fields or content
-        holds = text or reasoning or refusal or parts or finish_reason or more
-        step = _Step(
-            self._serial,
-            text,
-            reasoning,
-            refusal,
-            parts,
-            delta.reasoning_fields,
+        more = any(choice is None or isinstance(value, list | dict) for value in event_fields.values())
+        return self._add_event(
+            event,
+            delta,
             {**event_fields, **choice_fields, **delta.extra} if choice_fields or delta.extra else event_fields,
-            self.chunks + bool(holds),
-            finish_reason or self.finish_reason,
-            usage or self.usage,
-            self.model or string(event.get("model")),
-            self.id or string(event.get("id")),
+            parse_usage(event, choice),
+            content=bool(choice_fields or delta.extra or more),
+            may_have_surrogates=may_have_surrogates,
         )
-        if not self._commit(step) or not holds:
-            return None
-        shown = tuple([part.part for part in parts]) if parts else ()
-        return Chunk(text, reasoning, shown, finish_reason, usage, event)
-
-    def _commit(self, step: _Step) -> bool:
-        """Add a step to the totals; False if they are frozen."""
-        self._serial += 1
-        with self._lock:
-            if self._frozen:
-                return False
-            self._step = step  # No call from the check to here: whoever freezes from now on adds the rest of the step.
-            self._add_step()
-        return True
-
-    def _add_step(self) -> None:
-        """Add the current step, or what is left of it. The lock must be held."""
-        step = self._step
-        if step is None:
-            return
-        self.chunks, self.finish_reason, self.usage = step.chunks, step.finish_reason, step.usage
-        self.model, self.id = step.model, step.id
-        if step.text:
-            self._text.append_once(step.serial, step.text)
-        if step.reasoning:
-            self._reasoning.append_once(step.serial, step.reasoning)
-        if step.refusal:
-            self._refusal.append_once(step.serial, step.refusal)
-        if step.parts:
-            self._calls.commit(step.parts)
-        if step.reasoning_fields:
-            self._reasoning_fields.append_once(step.serial, step.reasoning_fields)
-        if step.extra:
-            self._extra.append_once(step.serial, step.extra)
-        self._step = None
-
-    def _has_content(self) -> bool:
-        return bool(self._text or self._reasoning or self._refusal or self._calls)
 
     def _read_rest(self) -> Chunk | None:
         """Return what the end of the body, or of the answer, makes available."""
@@ -403,14 +227,7 @@ class CompletionDecoder:
             return self._read_whole_body()
         if not (self._ended or self.done):
             return None
-        text, reasoning, refusal = self._text.flush(), self._reasoning.flush(), self._refusal.flush()
-        parts = self._calls.flush()
-        if not (text or reasoning or refusal or parts):
-            return None
-        totals = (self.chunks + 1, self.finish_reason, self.usage, self.model, self.id)
-        step = _Step(self._serial, text, reasoning, refusal, parts, {}, {}, *totals)
-        shown = tuple([part.part for part in parts])
-        return Chunk(text, reasoning, shown) if self._commit(step) else None
+        return self._flush()
 
     def _read_whole_body(self) -> Chunk | None:
         """Read a body that is one JSON object: a completion that was not streamed, or an error."""
@@ -432,36 +249,9 @@ class CompletionDecoder:
 
     def _take_failure(self) -> StreamError:
         """Return the failure, to be raised. It is not kept: its traceback would keep this object."""
-        failure, self._failure, self._failed, self._frozen = self._failure, None, True, True
+        failure, self._failure, self._failed = self._failure, None, True
         assert failure is not None  # noqa: S101
         return failure
 
     def _protocol_error(self, expected: str, got: str) -> StreamProtocolError:
-        info = self._info
-        hint = ""
-        if not self._saw_choices:
-            hint = _base_url_hint(info.base_url, empty=not self._prefix)
-        return StreamProtocolError(
-            f"expected {expected}, got {got} (status {info.status}, content type {info.content_type[:200]!r}){hint}",
-            status=info.status,
-            content_type=info.content_type,
-            body=self._prefix,
-        )
-
-
-def _is_compound(value: object) -> bool:
-    return isinstance(value, list | dict)
-
-
-def _is_foreign(event: Json) -> bool:
-    """Return whether an event is one of another API."""
-    type_ = event.get("type")
-    return "candidates" in event or (isinstance(type_, str) and type_.startswith(_FOREIGN_TYPES))
-
-
-def _base_url_hint(base_url: str, *, empty: bool) -> str:
-    """Return what may be wrong with the base URL, if anything."""
-    url = without_secrets(base_url)
-    if not url.rstrip("/").endswith("/v1"):
-        return f": check that the base_url {url!r} is the API's: it usually ends in /v1"
-    return "" if empty else f": check that the base_url {url!r} is that of a chat completions API"
+        return protocol_error(expected, got, self._info, self._prefix, hint=not self._saw_choices)

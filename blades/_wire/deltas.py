@@ -84,7 +84,7 @@ def parse_delta(choice: Json, *, message: bool = True) -> Delta:
         message: A whole ``message`` counts if the delta has nothing. One that repeats the deltas at the end must not.
     """
     reason = string(choice.get("finish_reason"))
-    if reason == "null":
+    if reason in ("null", "error"):  # the latter is no reason but an error, which the decoder raises
         reason = None
     sent = choice.get("delta")
     delta = _parse_fields(sent, reason) if type(sent) is dict else Delta(finish_reason=reason)

@@ -132,10 +132,3 @@ def preview(data: bytes) -> str:
     """Show the beginning of foreign data in a message."""
     text = data[: 4 * PREVIEW_CHARACTERS + 4].decode("utf-8", "replace")
     return repr(text[:PREVIEW_CHARACTERS]) + ("..." if len(text) > PREVIEW_CHARACTERS else "")
-
-
-def without_secrets(url: str) -> str:
-    """Return a URL for a message: without user, password and query."""
-    scheme, separator, rest = url.partition("?")[0].partition("://")
-    host, slash, path = rest.partition("/")
-    return scheme + separator + host.rpartition("@")[2] + slash + path
