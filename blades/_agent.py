@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, final
@@ -12,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Self, final
 from blades import _options as check
 from blades._call import Call
 from blades._chat import Chat
-from blades._credentials import explain_client_failure, find_endpoint
 from blades._errors import ConfigError
+from blades._message import Message
+from blades._opening import ClientHolder, Request, send_request, start_opening
 from blades._prompts.messages import Prompt
 from blades._stream import Stream
-from blades._transport.cancel import OpeningFailed
-from blades._transport.client import ClientAdapter, official_names
+from blades._transport.client import official_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
     import openai
 
-    from blades._credentials import Endpoint
-    from blades._message import Message
-    from blades._transport.cancel import CancelScope
     from blades._transport.events import Event
     from blades._values import Reply
 
@@ -125,7 +121,7 @@ class Agent:
             ValueError: an impossible value, such as an empty prompt or ``n=2``.
             ConfigError: no usable key or base URL. Everything else is raised by the stream.
         """
-        body = self._body(Prompt(prompt), options)
+        request = self._request(Prompt(prompt), options)
         timeouts = check.timeouts((timeout, first_chunk_timeout, stall_timeout), self._timeouts)
         holder = self._holder()
         holder.find_endpoint()
@@ -134,10 +130,10 @@ class Agent:
         # Run the request in the caller's context, so that HTTP instrumentation nests under the caller's span.
         context = copy_context()
         if "opentelemetry.trace" in sys.modules:  # else this program does not use it
-            _start_span(context, self.name, body, holder.base_url, call)
+            _start_span(context, self.name, request.body(), holder.base_url, call)
         if not call.scope.poll():
             call.scope.start_watching()
-            _start_opening(partial(context.run, _send_request, holder, body, call.scope))
+            start_opening(partial(context.run, send_request, holder, request, call.scope))
         return stream
 
     def run(
@@ -230,106 +226,23 @@ class Agent:
     def _new_holder(self) -> ClientHolder:
         return ClientHolder(self._client, self._api_key, self._base_url, self._max_retries)
 
-    def _body(self, prompt: Prompt, options: dict[str, Any]) -> dict[str, Any]:
+    def _request(self, prompt: Prompt, options: dict[str, Any]) -> Request:
         """Put the request together."""
-        body: dict[str, Any] = {
+        given: dict[str, Any] = {
             "model": self.model,
             "stream_options": {"include_usage": True},
             **self._options,
             **check.options(options, official_names),
         }
-        if body["stream_options"] is None:
-            del body["stream_options"]
+        if given["stream_options"] is None:
+            del given["stream_options"]
         if not prompt:
             raise ValueError(
                 "The prompt has no messages: give it at least one, for instance PromptTemplate().user(...)."
             )
-        messages = prompt.to_list()
         if self.instructions is not None:
-            messages.insert(0, {"role": "system", "content": self.instructions})
-        body["messages"] = messages
-        return body
-
-
-@final
-class ClientHolder:
-    """The official client of one process, created by the first thread that opens a stream.
-
-    Importing the client takes half a second. `_lock` guards `_adapter`.
-    """
-
-    def __init__(
-        self, client: openai.OpenAI | None, api_key: str | None, base_url: str | None, max_retries: int | None
-    ) -> None:
-        self._client = client
-        self._api_key = api_key
-        self._base_url = base_url
-        self._max_retries = max_retries
-        self._lock = threading.Lock()
-        self._endpoint: Endpoint | None = None
-        self._adapter: ClientAdapter | None = None
-        self._closed = False
-
-    def find_endpoint(self) -> None:
-        """Find the key and the base URL, once; in the caller's thread, so that what is missing is reported there."""
-        if self._client is None and self._endpoint is None:
-            self._endpoint = find_endpoint(self._api_key, self._base_url)
-
-    @property
-    def base_url(self) -> str | None:
-        """Where requests go; None is the official client's own default."""
-        if self._client is not None:
-            return str(self._client.base_url)
-        return None if self._endpoint is None else self._endpoint.base_url
-
-    def adapter(self) -> ClientAdapter:
-        """Return the client; make it when it is first needed."""
-        with self._lock:
-            if self._adapter is None:
-                if self._client is not None:
-                    self._adapter = ClientAdapter.adopt(self._client, self._max_retries)
-                else:
-                    self.find_endpoint()
-                    self._adapter = _make_adapter(self._endpoint, self._max_retries)
-                if self._closed:
-                    self._adapter.retire()
-            return self._adapter
-
-    def close(self) -> None:
-        """Close the client with the last stream that uses it."""
-        with self._lock:
-            self._closed = True
-            if self._adapter is not None:
-                self._adapter.retire()
-
-
-def _make_adapter(endpoint: Endpoint | None, max_retries: int | None) -> ClientAdapter:
-    assert endpoint is not None  # noqa: S101 - found before the first stream
-    try:
-        return ClientAdapter.make(endpoint.api_key, endpoint.base_url, max_retries)
-    except Exception as error:  # a proxy variable, SSL_CERT_FILE or a port that cannot be used
-        raise ConfigError(explain_client_failure(error)) from error
-
-
-def _start_opening(opening: partial[None]) -> None:
-    """Send the request in a background thread; in this one where none can be started, as at the interpreter's exit."""
-    try:
-        threading.Thread(target=opening, name="blades-open", daemon=True).start()
-    except RuntimeError:
-        opening()
-
-
-def _send_request(holder: ClientHolder, body: dict[str, Any], scope: CancelScope) -> None:
-    """Run in the opening thread. Takes the scope, not the Stream, so that an abandoned one can be collected."""
-    try:
-        holder.adapter().open_stream(body, scope)
-    except BaseException as error:  # noqa: BLE001 - raised again by the stream's next(), in the reader's thread
-        import traceback  # noqa: PLC0415 - only a failure needs it
-
-        # Whoever keeps the exception keeps these frames: they must not keep client, connections and prompt in turn.
-        del holder, body
-        traceback.clear_frames(error.__traceback__)
-        scope.deliver(OpeningFailed(error))
+            prompt = Prompt(Message("system", self.instructions)) + prompt
+        return Request(given, prompt)
 
 
 def _start_span(context: Context, name: str, body: Mapping[str, Any], base_url: str | None, call: Call) -> None:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final, final
 
 from blades._clock import monotonic
-from blades._errors import StreamError, StreamInterrupted, StreamTimeout, without_traceback
+from blades._errors import StreamError, StreamInterrupted, StreamProtocolError, StreamTimeout, without_traceback
 from blades._transport.cancel import (
     ARRIVED,
     WAITING,
@@ -19,6 +19,7 @@ from blades._transport.cancel import (
 from blades._transport.state import CallState
 from blades._values import StreamState, Timing
 from blades._wire.decoder import CompletionDecoder
+from blades._wire.inflate import EncodingError
 
 if TYPE_CHECKING:
     from blades._options import Timeouts
@@ -90,12 +91,16 @@ class Call:
     def timing(self) -> Timing:
         """Return how long it took so far."""
         state = self.state
-        started = state.started_at
-        first = state.first_content_at
+
+        def since_start(at: float | None) -> float | None:
+            return None if at is None else at - state.started_at
+
         return Timing(
-            first_chunk=None if first is None else first - started,
-            total=(state.ended_at or monotonic()) - started,
+            first_chunk=since_start(state.first_content_at),
+            total=(state.ended_at or monotonic()) - state.started_at,
             chunks=self.decoder.chunks,
+            sent=since_start(state.sent_at),
+            last_chunk=since_start(state.last_content_at),
         )
 
     def close(self) -> None:
@@ -116,8 +121,7 @@ class Call:
 
     def _fail(self, error: BaseException) -> bool:
         if isinstance(error, StreamError):
-            error.reply, error.request_id = self.reply(), self.state.request_id
-            error.text = error.reply.text
+            error.attach_reply(self.reply())
         if not self.state.transition(StreamState.FAILED, failure=without_traceback(error)):
             return False
         self.scope.interrupt()  # the opening thread may still be at work
@@ -194,6 +198,8 @@ class Call:
     def _lost(self, cause: Exception) -> bool:
         """Deal with a connection that failed: the end of the answer, if nothing that matters is missing."""
         if self.state.active and not self.decoder.finished:
+            if isinstance(cause, EncodingError):
+                raise StreamProtocolError(f"The body cannot be decoded: {cause}.") from cause
             raise StreamInterrupted(
                 f"The connection was cut in the middle of the answer ({type(cause).__name__}: {cause})."
             ) from cause
@@ -236,6 +242,4 @@ class Call:
 
     def _timed_out(self, limit: str) -> StreamTimeout:
         seconds: float = getattr(self._timeouts, limit)
-        error = StreamTimeout(f"{_TIMED_OUT[limit]} within {limit}={seconds:g} seconds.")
-        error.limit, error.seconds = limit, seconds
-        return error
+        return StreamTimeout(f"{_TIMED_OUT[limit]} within {limit}={seconds:g} seconds.", limit=limit, seconds=seconds)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Literal, cast, final
 
+from blades._values import Reply
+
 if TYPE_CHECKING:
     import threading
     from collections.abc import Generator
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from blades._call import Call
     from blades._message import Message
     from blades._output.protocol import Writable
-    from blades._values import Chunk, Reply, StreamState, Timing, ToolCall, Usage
+    from blades._values import Chunk, StreamState, Timing, ToolCall, Usage
 
 
 @final
@@ -292,3 +294,12 @@ class Stream:
 
     def __repr__(self) -> str:
         return f"<Stream {self.state.value}, {len(self.text)} characters>"
+
+
+def _bundle_reply(reply: Reply) -> dict[str, str]:
+    from blades._output.notebook import bundle_reply  # noqa: PLC0415 - for people, who can wait for it
+
+    return bundle_reply(reply)
+
+
+Reply.display_with(_bundle_reply)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, final
 
 from blades._message import Message, reply_message
 from blades._preview import short_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CUSTOM: Final = "custom"
 """The type of a call whose input is a text of any form, not JSON."""
@@ -214,6 +217,8 @@ class Reply:
             ...), merged in the same way: what a server that asks for the reasoning must be sent.
     """
 
+    _make_bundle: ClassVar[Callable[[Reply], dict[str, str]] | None] = None
+
     text: str = ""
     reasoning: str = ""
     refusal: str = ""
@@ -234,10 +239,14 @@ class Reply:
         text = short_repr(self.text, REPR_CHARACTERS)
         return f"Reply(text={text}, finish_reason={short_repr(self.finish_reason)}, complete={self.complete})"
 
-    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        from blades._output.notebook import bundle_reply  # noqa: PLC0415 - for people, who can wait for it
+    @classmethod
+    def display_with(cls, make_bundle: Callable[[Reply], dict[str, str]]) -> None:
+        """Set what a notebook shows of a reply, by media type. A value knows no notebook: `Stream` brings this."""
+        cls._make_bundle = make_bundle
 
-        return bundle_reply(self)
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        make_bundle = vars(Reply)["_make_bundle"]
+        return {"text/plain": self.text} if make_bundle is None else make_bundle(self)
 
     @property
     def message(self) -> Message:
@@ -255,7 +264,12 @@ class Timing(NamedTuple):
     total: float
     """Seconds from the call to the end, or until now."""
     chunks: int
-    """How many chunks were handed out."""
+    """How many chunks were returned."""
+    sent: float | None = None
+    """Seconds from the call until the request left this process; the first one of a process waits for the import of the
+    official client. None before that, and where it cannot be known."""
+    last_chunk: float | None = None
+    """Seconds from the call to the arrival of the last content so far."""
 
 
 @final

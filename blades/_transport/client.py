@@ -12,7 +12,7 @@ import traceback
 import weakref
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 
 from blades._transport import fast_body
 from blades._transport.cancel import SHUTDOWN_WAKES, RequestCancelled
@@ -71,6 +71,15 @@ def official_names() -> AbstractSet[str]:
     return inspect.signature(Completions.create).parameters.keys() - {"self", "timeout", "messages", "stream"}
 
 
+class Endpoint(Protocol):
+    """Where a client sends its requests."""
+
+    @property
+    def api_key(self) -> str: ...
+    @property
+    def base_url(self) -> str | None: ...
+
+
 @final
 class ClientAdapter:
     """One official client, shared by all streams of an agent. Call every method from any thread.
@@ -93,8 +102,11 @@ class ClientAdapter:
         install_hooks(client)
 
     @classmethod
-    def make(cls, api_key: str, base_url: str | None, max_retries: int | None) -> ClientAdapter:
-        """Make a client. Everything that the official client reads from the environment by itself stays so."""
+    def make(cls, endpoint: Endpoint, max_retries: int | None) -> ClientAdapter:
+        """Make a client. Everything that the official client reads from the environment by itself stays so.
+
+        The key stands in no frame of this module: whoever shows the frames of an exception must not show it.
+        """
         with _import_lock:
             openai = import_openai()
             settings: dict[str, Any] = {} if max_retries is None else {"max_retries": max_retries}
@@ -113,7 +125,8 @@ class ClientAdapter:
             except (AttributeError, TypeError):
                 missing.report("DefaultHttpxClient, Timeout or DEFAULT_CONNECTION_LIMITS")
             # An empty variable must not win over the official default.
-            client = openai.OpenAI(api_key=api_key, base_url=base_url or OFFICIAL_BASE_URL, **settings)
+            url = endpoint.base_url or OFFICIAL_BASE_URL
+            client = openai.OpenAI(api_key=endpoint.api_key, base_url=url, **settings)
             client.chat.completions.with_streaming_response  # noqa: B018 - imports the rest, while the lock is held
             return cls(client, owned=True)
 

@@ -17,6 +17,7 @@ from blades._transport.cancel import ARRIVED, ConnectionLost, DeadlinePassed, Re
 from blades._transport.connection import LAST_CHUNK, StaleConnection, TrackedConnection
 from blades._transport.threads import run_detached
 from blades._values import ResponseInfo
+from blades._wire.inflate import ENCODINGS, Inflater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -234,21 +235,20 @@ class ReadAheadResponse:
 
     def _pieces(self) -> Iterator[bytes]:
         """Read the decoded body through the library; no piece is empty."""
-        opened, read_bytes = self._opened, 0
-        connection = opened.connection
-        if opened.is_closed or opened.encoding not in {"", "identity"}:
+        opened = self._opened
+        if opened.is_closed or not (opened.encoding in {"", "identity"} or opened.encoding in ENCODINGS):
             yield from filter(None, opened.raw.iter_bytes())
-        else:
-            for piece in opened.raw.stream:
-                if connection is not None:
-                    read_bytes += len(piece)
-                    connection.body_passed(read_bytes)
-                if piece:
-                    yield piece
+            return
+        inflater = Inflater(opened.encoding) if opened.encoding in ENCODINGS else None
+        read_bytes = 0
+        for piece in opened.raw.stream:
+            read_bytes += len(piece)
+            if opened.connection is not None:
+                opened.connection.body_passed(read_bytes)
+            if inflater is not None:
+                yield from inflater.feed(piece)  # a small body may hold gigabytes: they are made piece by piece
+            elif piece:
+                yield piece
+        connection = opened.connection
         if connection is not None and opened.chunked and not connection.last_bytes.endswith(LAST_CHUNK[1:]):
             connection.retire()  # bytes after the end would be read as the answer to the next request
-
-
-def _extension(response: Any, name: str) -> Any:
-    extensions = getattr(response, "extensions", None)
-    return extensions.get(name) if isinstance(extensions, dict) else None
