@@ -224,6 +224,7 @@ def test_fields_are_joined_however_often_they_are_merged(pieces: list[dict[str, 
         once.append_once(serial, piece)
         often.append_once(serial, piece)
         often.append_once(serial, piece)
+        often.compact()
     expected = {name: "".join(piece.get(name, "") for piece in pieces) for name in "ab"}
     assert once.get() == often.get() == {name: text for name, text in expected.items() if text}
 
@@ -235,6 +236,7 @@ def test_many_fields_take_the_memory_of_their_values() -> None:
     tracemalloc.start()
     for serial in range(20_000):
         fields.append_once(serial, {"audio": {"id": "a", "data": f"{serial:010}"}})
+        fields.compact()
     merged = fields.get()
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -12,7 +12,7 @@ import pytest
 from blades._errors import StreamError, StreamProtocolError, StreamServerError
 from blades._values import ResponseInfo
 from blades._wire.decoder import CompletionDecoder
-from wire_cases import BASE_URL, DONE, HELLO, STOP, chunk, data, replays
+from wire_cases import BASE_URL, DONE, HELLO, HTML, ROWS, STOP, Case, chunk, data, replays
 
 HEAD = ResponseInfo(200, "text/html", "https://user:secret@example.com/v1?key=secret", "r1")
 
@@ -172,3 +172,50 @@ def test_a_long_stream_takes_the_memory_of_its_text() -> None:
     assert decoder.chunks == 20_100
     assert kept < 3 * len(decoder.text) + 100_000
     assert peak < 1_000_000  # 3 MB of events went through
+
+
+@pytest.mark.parametrize("case", {case.error: case for case in ROWS if len(case.body) < 10_000}.values(), ids=str)
+def test_a_stream_leaves_no_reference_cycle(case: Case) -> None:
+    """What a stream took is gone when the stream is, however it ended, without a garbage collection."""
+
+    def read() -> None:
+        decoder = CompletionDecoder()
+        decoder.feed(case.body)
+        try:
+            list(iter(decoder.next_chunk, None))
+            decoder.end()
+            list(iter(decoder.next_chunk, None))
+            decoder.check_complete(require_finish=True)
+        except StreamError:
+            decoder.reply(complete=False, request_id=None)
+
+    read()
+    gc.collect()
+    gc.disable()
+    try:
+        read()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("base_url", "body", "hint"),
+    [
+        pytest.param(
+            "https://x.example", HTML, "'https://x.example' is the API's: it usually ends in /v1", id="no /v1"
+        ),
+        pytest.param("https://x.example/", b"", "it usually ends in /v1", id="no /v1, empty"),
+        pytest.param("https://x.example/v1/", HTML, "is that of a chat completions API", id="a page"),
+        pytest.param("https://x.example/v1", b"", "", id="empty"),
+        pytest.param("https://x.example", HELLO + b"data: {nonsense\n\n", "", id="one broken event"),
+    ],
+)
+def test_the_base_url_is_named_where_it_may_be_wrong(base_url: str, body: bytes, hint: str) -> None:
+    """An empty answer of the right address, or one broken event of a stream, has another reason."""
+    outcome = replays(body, head=ResponseInfo(200, "text/html", base_url))
+    assert outcome.error is not None
+    raised, message = outcome.error
+    assert raised is StreamProtocolError
+    assert ("base_url" in message) == bool(hint)
+    assert message.endswith(hint)

@@ -99,10 +99,14 @@ class FieldAccumulator:
         if fields and self._serial < serial:
             self._serial = serial
             self._pieces.append(fields)
-            if len(self._pieces) > self._limit:
-                merged = [merge_fields(self._pieces)]
-                self._limit *= 2  # so that all of these mergers together take linear time
-                self._pieces = merged
+
+    def compact(self) -> None:
+        """Merge the pieces if they are many. That can take long: the thread that adds does it, without a lock."""
+        known = len(self._pieces)
+        if known > self._limit:
+            merged = [merge_fields(self._pieces[:known])]
+            self._limit *= 2  # so that all of these mergers together take linear time
+            self._pieces[:known] = merged
 
     def get(self) -> Json:
         """Return the fields, merged: a new dict that shares nothing with the pieces."""

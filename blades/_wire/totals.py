@@ -202,6 +202,10 @@ class Totals:
             # No call from the check to here. Whoever freezes from now on adds the rest of the step.
             self._step = step
             self._add_step()
+        if step.reasoning_fields:
+            self._reasoning_fields.compact()
+        if step.extra:
+            self._extra.compact()
         return True
 
     def _add_step(self) -> None:
