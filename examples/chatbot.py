@@ -1,59 +1,86 @@
-"""A conversation. Enter or Ctrl-C cancels an answer, and the chat goes on, knowing the part that came; Ctrl-D leaves.
+"""A conversation. Enter or Ctrl-C cancels an answer, and the chat goes on with the part that arrived; Ctrl-D leaves.
 
-Run: python examples/chatbot.py [history.json], which is read at the start and written at the end. Environment:
-OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL, OPENAI_MODEL.
+Environment: OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL, OPENAI_MODEL.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import select
+import socket
 import sys
 import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from queue import SimpleQueue
 
-from blades import Agent, Stream
+from blades import Agent, Chat, Stream
 from blades.testing import LocalServer
 
 
-def read_questions(questions: SimpleQueue[str | None], answers: list[Stream]) -> None:
-    """Read lines, in a thread of its own: each ends the answer under way."""
-    for line in sys.stdin:
-        for answer in answers if sys.stdin.isatty() else ():
-            answer.cancel()
-        if line.strip():
-            questions.put(line.strip())
-    questions.put(None)
+def read_question() -> str:
+    """Wait for a line, with line editing at a terminal."""
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        with suppress(ImportError):  # Windows has no readline, but editing of its own
+            import readline  # noqa: PLC0415 - loading it changes input()
 
-
-def ask(questions: SimpleQueue[str | None]) -> str | None:
-    """Wait for the next question."""
+            readline.parse_and_bind("set enable-bracketed-paste on")  # so that pasted lines are one question
+        return input("> ").strip()
     print("> ", end="", file=sys.stderr, flush=True)
-    return questions.get()
+    return input().strip()
+
+
+def cancel_on_enter(stream: Stream, ended: socket.socket, typed: list[str]) -> None:
+    """Cancel at Enter, and keep what was typed. Runs in a thread of its own until the answer has ended."""
+    if sys.stdin in select.select([sys.stdin, ended], [], [])[0]:
+        typed.append(os.read(sys.stdin.fileno(), 65536).decode(errors="replace").strip())
+        stream.cancel()
+
+
+def answer(chat: Chat, question: str, typed: list[str]) -> None:
+    """Print the answer to a question as it arrives."""
+    stream = chat.run_stream(question)
+    ended, end = socket.socketpair()
+    watch = threading.Thread(target=cancel_on_enter, args=(stream, ended, typed), daemon=True)
+    with ended, end:
+        if sys.stdin.isatty() and sys.platform != "win32":
+            watch.start()
+        try:
+            outcome = stream.print().finish_reason  # Ctrl-C ends the answer, not the chat
+        except Exception as error:  # noqa: BLE001 - the chat is as it was before the question, and goes on
+            outcome = f"{type(error).__name__}: {error}"
+        end.send(b"\0")
+        if watch.ident:
+            watch.join()
+    print(f"\n[{outcome or 'cancelled'}]", flush=True)
 
 
 def main() -> None:
-    """Ask for questions, and print the answers as they come."""
-    file = Path(sys.argv[1] if len(sys.argv) > 1 else os.devnull)
+    """Ask for questions, and print the answers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("history", nargs="?", type=Path, default=os.devnull, help="JSON, read first and written last")
+    file: Path = parser.parse_args().history
     with ExitStack() as stack:
         server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer())
+        if server is not None:
+            print("No OPENAI_API_KEY: a local test server answers.", file=sys.stderr)
         base_url, model = server and server.base_url, os.environ.get("OPENAI_MODEL", "deepseek-chat")
         agent = stack.enter_context(Agent("chatbot", model=model, base_url=base_url, api_key=server and "local"))
         chat = agent.chat(history=json.loads(file.read_text("utf-8") or "[]") if file.exists() else [])
-        questions, answers = SimpleQueue[str | None](), list[Stream]()
-        threading.Thread(target=read_questions, args=(questions, answers), daemon=True).start()
-        with suppress(KeyboardInterrupt):  # at the prompt; print() takes those in an answer
-            while question := ask(questions):
-                answers[:] = [chat.run_stream(question)]
-                try:
-                    ended = answers[0].print().finish_reason
-                except Exception as error:  # noqa: BLE001 - the chat is as it was before the question, and goes on
-                    ended = f"{type(error).__name__}: {error}"
-                print(f"\n[{ended or 'cancelled'}]", flush=True)
+        typed: list[str] = []  # during an answer
+        with suppress(KeyboardInterrupt, EOFError):  # at the prompt
+            while True:
+                question = typed.pop() if typed else read_question()
+                if question:
+                    answer(chat, question, typed)
         file.write_text(json.dumps(chat.messages, ensure_ascii=False, indent=1), "utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - one line instead of a traceback
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -1,11 +1,11 @@
-"""Fill in code at a cursor, up to the first blank line: leaving the loop ends the stream, and no more is paid for.
+"""Fill in code at a cursor, up to the first blank line. Leaving the loop ends the stream: no more text is billed.
 
-Run: python examples/complete_code.py FILE:LINE (the cursor is at the end of that line), or FILE, with <CURSOR> in it.
 Environment: OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL, OPENAI_MODEL.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from contextlib import ExitStack
@@ -33,10 +33,14 @@ def around(place: str) -> tuple[str, str, str]:
 
 
 def main() -> None:
-    """Print the lines to be filled in."""
-    path, before, after = around(sys.argv[1])
+    """Print the missing lines."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("place", help=f"FILE:LINE (the cursor is at the end of that line), or FILE with {CURSOR} in it")
+    path, before, after = around(parser.parse_args().place)
     with ExitStack() as stack:
         server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer())
+        if server is not None:
+            print("No OPENAI_API_KEY: a local test server answers.", file=sys.stderr)
         base_url, model = server and server.base_url, os.environ.get("OPENAI_MODEL", "deepseek-chat")
         agent = stack.enter_context(
             Agent("complete", model=model, base_url=base_url, api_key=server and "local", temperature=0)
@@ -44,7 +48,7 @@ def main() -> None:
         stream = agent.run_stream(TEMPLATE.build(path=path, before=before, after=after))
         written = False
         for line in stream.lines():
-            fence = line.startswith("```")  # models fence code, whatever they are told
+            fence = line.startswith("```")  # models fence code, whatever they are asked
             if written and (fence or not line.strip()):
                 break
             if not fence:
@@ -54,4 +58,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - one line instead of a traceback
+        sys.exit(f"{type(error).__name__}: {error}")

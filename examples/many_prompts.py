@@ -1,12 +1,12 @@
-"""Ask each line of a file, on many threads, and append the answers to another as JSON lines.
+"""Ask each line of a file, on many threads, and append the answers to another file as JSON lines.
 
-Run: python examples/many_prompts.py prompts.txt answers.jsonl [threads]. Ctrl-C keeps what is done; run it again, and
-it goes on with the rest. Environment: OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL,
-OPENAI_MODEL.
+Ctrl-C keeps the answers so far; run it again to continue with the rest. Environment: OPENAI_API_KEY (without it a local
+test server answers), OPENAI_BASE_URL, OPENAI_MODEL.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -20,21 +20,27 @@ from blades.testing import LocalServer
 
 
 def main() -> None:
-    """Ask what has no answer yet."""
-    prompts, answers = map(Path, sys.argv[1:3])
-    threads = int(sys.argv[3]) if len(sys.argv) > 3 else 16  # noqa: PLR2004 - the third argument
+    """Ask the prompts that have no answer yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("prompts", type=Path, help="a text file with a prompt on each line")
+    parser.add_argument("answers", type=Path, help="the file to append to")
+    parser.add_argument("threads", nargs="?", type=int, default=16)
+    given = parser.parse_args()
+    answers: Path = given.answers
     answered = {json.loads(line)["number"] for line in answers.open(encoding="utf-8")} if answers.exists() else set()
-    numbered = enumerate(prompts.read_text("utf-8").splitlines(), 1)
+    numbered = enumerate(given.prompts.read_text("utf-8").splitlines(), 1)
     todo = {number: prompt for number, prompt in numbered if prompt.strip() and number not in answered}
     stop = threading.Event()
     failed = 0
     with ExitStack() as stack:
         server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer(pace=0.002))
+        if server is not None:
+            print("No OPENAI_API_KEY: a local test server answers.", file=sys.stderr)
         base_url, model = server and server.base_url, os.environ.get("OPENAI_MODEL", "deepseek-chat")
         agent = stack.enter_context(Agent("many", model=model, base_url=base_url, api_key=server and "local"))
         output = stack.enter_context(answers.open("a", encoding="utf-8"))
-        pool = stack.enter_context(ThreadPoolExecutor(threads))
-        stack.callback(stop.set)  # one event ends the answers under way, and those to come before they are asked for
+        pool = stack.enter_context(ThreadPoolExecutor(given.threads))
+        stack.callback(stop.set)  # one event cancels the running requests and those not yet sent
         futures = {pool.submit(agent.run, prompt, cancel=stop): number for number, prompt in todo.items()}
         for count, future in enumerate(as_completed(futures), 1):
             number, error = futures[future], future.exception()
@@ -55,3 +61,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - one line instead of a traceback
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -1,11 +1,12 @@
-"""Speak an answer while it is being written, sentence by sentence; without espeak-ng, print each with its time.
+"""Speak an answer sentence by sentence while it arrives. Without espeak-ng, print each sentence with its time.
 
-Run: pip install 'blades-sdk[speech]'; python examples/speak.py "Why is the sky blue?" en. Ctrl-C stops. Environment:
-OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL, OPENAI_MODEL.
+Install 'blades-sdk[speech]'. Ctrl-C stops. Environment: OPENAI_API_KEY (without it a local test server answers),
+OPENAI_BASE_URL, OPENAI_MODEL.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -16,24 +17,29 @@ from contextlib import ExitStack
 from blades import Agent
 from blades.testing import LocalServer
 
-FIRST_AT = 30  # characters, after which the first piece may go at a comma: the voice begins that much sooner
+FIRST_AT = 30  # characters, after which the first piece may end at a comma, so that the voice starts sooner
 
 
 def main() -> None:
-    """Ask, and say the sentences as they come."""
-    question = sys.argv[1] if len(sys.argv) > 1 else "Why is the sky blue?"
-    language = sys.argv[2] if len(sys.argv) > 2 else "en"  # noqa: PLR2004 - the second argument
+    """Ask, and speak the sentences as they arrive."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("question", nargs="?", default="Why is the sky blue?")
+    parser.add_argument("language", nargs="?", default="en", help="of the answer, such as en or zh")
+    arguments = parser.parse_args()
     engine = shutil.which("espeak-ng")
     with ExitStack() as stack:
         server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer())
+        if server is not None:
+            print("No OPENAI_API_KEY: a local test server answers.", file=sys.stderr)
         base_url, model = server and server.base_url, os.environ.get("OPENAI_MODEL", "deepseek-chat")
         agent = stack.enter_context(Agent("speak", model=model, base_url=base_url, api_key=server and "local"))
         began = time.monotonic()
-        stream = agent.run_stream(question)
-        for sentence in stream.sentences(language, first_at=FIRST_AT, markdown="drop"):
+        stream = agent.run_stream(arguments.question)
+        for sentence in stream.sentences(arguments.language, first_at=FIRST_AT, markdown="drop"):
             print(f"{time.monotonic() - began:6.2f} s  {' '.join(sentence.split())}", flush=True)
-            if engine:  # the model writes on meanwhile
-                subprocess.run([engine, "-v", language, "--stdin"], input=sentence, encoding="utf-8", check=True)  # noqa: S603 - it reads the text from its standard input
+            if engine:  # the answer goes on arriving meanwhile
+                command = [engine, "-v", arguments.language, "--stdin"]
+                subprocess.run(command, input=sentence, encoding="utf-8", check=True)  # noqa: S603 - a fixed program
         print(f"[{stream.state.value}]", file=sys.stderr)
 
 
@@ -42,3 +48,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - one line instead of a traceback
+        sys.exit(f"{type(error).__name__}: {error}")

