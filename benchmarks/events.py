@@ -24,7 +24,9 @@ def idle(kind: str, url: str) -> dict[str, float]:
     """Open streams, wait, cancel all by their events; call it in a fresh process."""
     raise_descriptor_limit()
     agent = Readers().agent(url)
-    next(agent.run_stream("warm"))
+    with agent.run_stream("warm") as stream:
+        next(stream)
+    time.sleep(1.0)  # for the threads that opened it
     shared = threading.Event()
     events = [shared if kind == "one" else threading.Event() for _ in range(STREAMS)]
     threads = threading.active_count()
