@@ -65,6 +65,11 @@ def test_any_text_becomes_harmless(text: str) -> None:
             "<div>\\begin{align}\na &amp;= b\\\\\nc\n\\end{align}</div>\n",
             id="environment",
         ),
+        pytest.param(
+            "$$\\begin{cases}x$$\n\n$$ \\begin{cases}x\\end{cases} $$",
+            "<div>\\[\\begin{cases}x\\]</div>\n<div>\\begin{cases}x\\end{cases}</div>\n",
+            id="environment-in-dollars",
+        ),
         pytest.param("$$a \\label{x}$$", "<div>\\[a \\]</div>\n", id="label"),
         pytest.param(
             "- $$\n  x\n  $$\n", "<ul>\n<li>\n<div>\\[x\\]</div>\n</li>\n</ul>\n", id="block-in-a-list"
@@ -113,6 +118,7 @@ LINK = '<a href="https://e.example/a" rel="noopener noreferrer">{}</a>'
         pytest.param("[![alt](https://b.example)](https://e.example/a)", f"<p>{LINK.format('alt')}</p>\n", id="link"),
         pytest.param("<https://e.example/a>", f"<p>{LINK.format('https://e.example/a')}</p>\n", id="address"),
         pytest.param("[x](https://e.example/a 'title')", f"<p>{LINK.format('x')}</p>\n", id="title"),
+        pytest.param("[x]()", '<p><a rel="noopener noreferrer">x</a></p>\n', id="no-address"),
         pytest.param("[x](notebook.ipynb)", "<p>[x](notebook.ipynb)</p>\n", id="relative"),
         pytest.param("| a | b |\n|---|--:|\n| 1<br>2 | H<sub>2</sub>O |", TABLE, id="table"),
         pytest.param("3. x\n4. y", '<ol start="3">\n<li>x</li>\n<li>y</li>\n</ol>\n', id="list"),

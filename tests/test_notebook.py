@@ -396,10 +396,11 @@ class TestElsewhere:
 
     def test_plain_ipython_prints(self, server: LocalServer, tmp_path: Path) -> None:
         """In a terminal there is no Markdown."""
-        server.add("one two")
-        made = f"Agent('test', model='any', base_url={server.base_url!r}, api_key='any')"
+        server.add("one two", "three *four*")
+        made = f"agent = Agent('test', model='any', base_url={server.base_url!r}, api_key='any')"
+        script = f"from blades import Agent\n{made}\nagent.run_stream('go').display()\nagent.run('go')"
         done = subprocess.run(
-            [sys.executable, "-m", "IPython", "-c", f"from blades import Agent\n{made}.run_stream('go')"],
+            [sys.executable, "-m", "IPython", "-c", script],
             env={**os.environ, "IPYTHONDIR": str(tmp_path)},
             capture_output=True,
             text=True,
@@ -407,7 +408,8 @@ class TestElsewhere:
             check=True,
         )
         assert "one two" in done.stdout
-        assert "<Stream" not in done.stdout
+        assert "three *four*" in done.stdout
+        assert "Reply(" not in done.stdout
 
 
 class TestFaults:

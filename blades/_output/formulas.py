@@ -81,6 +81,7 @@ multline pmatrix rcases smallmatrix split subarray Vmatrix vmatrix
 _COMMANDS: Final = frozenset(_COMMAND_NAMES.split())
 _ENVIRONMENTS: Final = frozenset(_ENVIRONMENT_NAMES.split())
 _command = re.compile(r"\\(?:(?:begin|end)\s*\{([A-Za-z]+)\*?\}|([A-Za-z]+))")
+_environment = re.compile(r"\\begin\{([A-Za-z]+\*?)\}.*\\end\{\1\}", re.DOTALL)
 _label = re.compile(r"\\label\s*\{[^{}\\]*\}")  # typeset again, a label counts as defined twice
 _dollar = re.compile(r"\$(?![\s$])((?:[^$\\]|\\.)+)(?<!\s)\$(?!\d)", re.DOTALL)
 _opening = re.compile(r"\\\[|\$\$|\\begin\{([A-Za-z]+\*?)\}")
@@ -105,7 +106,7 @@ def add_formulas(parser: MarkdownIt) -> None:
 def write_formula(tex: str, *, display: bool) -> str:
     """Return the text that a front end typesets, not yet escaped for HTML."""
     tex = _label.sub("", tex.strip())
-    if tex.startswith("\\begin{") and display:
+    if display and _environment.fullmatch(tex):
         return tex
     return f"\\[{tex}\\]" if display else f"\\({tex}\\)"
 

@@ -277,6 +277,12 @@ def _write_block(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> str:
     return write_code(token.content, token.info.split(maxsplit=1)[0] if token.info.strip() else "")
 
 
+def _write_link(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> str:
+    """Write the start of a link without its title; the parser lets an empty address through."""
+    address = str(tokens[index].attrGet("href") or "")
+    return f'<a href="{escape(address)}">' if _address.match(address) else "<a>"
+
+
 def _write_cell(renderer: Any, tokens: Sequence[Token], index: int, options: Any, *_: Any) -> str:
     """Write a cell of a table with its alignment, since notebooks align to the right by default."""
     token = tokens[index]
@@ -301,6 +307,7 @@ _RULES: Final[dict[str, Callable[..., str]]] = {
     "fence": _write_block,
     "code_block": _write_block,
     "formula": _write_formula,
+    "link_open": _write_link,
     "td_open": _write_cell,
     "th_open": _write_cell,
 }

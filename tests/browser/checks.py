@@ -124,6 +124,32 @@ def test_it_looks_right(lab: Lab, name: str) -> None:
     assert lab.script("return [...document.querySelectorAll('mjx-merror')].map(found => found.textContent)") == []
 
 
+def test_picture_of_the_documentation(lab: Lab) -> None:
+    """The picture that docs/notebook.png was made of: a finished answer and a stopped one."""
+    lab.open("notebook.ipynb", [
+        "from blades import Agent\n\nagent = Agent('demo', model='deepseek-chat')",
+        "agent.run_stream('Why does the harmonic series diverge?')",
+        "agent.run_stream('And the series of the squares?')",
+    ])  # fmt: skip
+    code = f"""
+import os, re, openai
+from blades.testing import Answer, LocalServer, Stall, chunk
+words = re.split("(?<= )", {documents.ANSWER!r})
+server = LocalServer(
+    Answer(chunk(reasoning_content={documents.REASONING!r}), 0.4, *(step for word in words for step in (word, 0.02))),
+    Answer("It **converges**, as Euler found in 1734: its sum ", Stall()),
+)
+os.environ.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="any")
+"""
+    kernel = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+    lab.script(f"{kernel}.requestExecute({{code: {json.dumps(code)}, silent: true}})")
+    lab.run_all(wait=False)
+    lab.wait("return document.body.textContent.includes('Euler found in 1734')")
+    lab.script("window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+    lab.wait("return document.body.textContent.includes('Stopped:')")
+    lab.picture(PICTURES / "notebook.png", height=1000, element=".jp-WindowedPanel-inner")
+
+
 def test_long_answer_stays_smooth(lab: Lab) -> None:
     """5,000 words in 20 seconds: the page draws on, and the kernel's drawing takes a tenth of a core at most."""
     words = json.dumps(documents.long_answer(5_000).split(" "))

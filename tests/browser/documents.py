@@ -80,6 +80,26 @@ graph TD; A --> B
 no language: \\(x\\) <tag>
 ```
 """
+REASONING = "The user asks for the reason. Grouping the terms is the shortest proof."
+ANSWER = """**It diverges**, although its terms go to zero. Group them:
+
+$$
+1 + \\frac12 + \\underbrace{\\frac13 + \\frac14}_{> \\frac12}
+  + \\underbrace{\\frac15 + \\dots + \\frac18}_{> \\frac12} + \\dots
+$$
+
+Each group is larger than \\(\\tfrac12\\), so the sums \\(H_n\\) pass every bound, if slowly:
+
+| \\(n\\) | \\(H_n\\) |
+|------:|------:|
+| 10 | 2.93 |
+| 1,000 | 7.49 |
+| 1,000,000 | 14.39 |
+
+```python
+sum(1 / k for k in range(1, 1_001))  # 7.485...
+```
+"""
 
 
 def long_answer(words: int) -> str:

@@ -148,12 +148,12 @@ class Lab:
         """Run a script in the page."""
         return self.browser.execute_script(code)
 
-    def picture(self, path: Path, height: int = 1400) -> None:
-        """Save what the page looks like."""
+    def picture(self, path: Path, height: int = 1400, element: str = "body") -> None:
+        """Save what an element of the page looks like."""
         self.browser.set_window_size(1100, height)
         time.sleep(1)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.browser.save_screenshot(str(path))
+        self.browser.find_element("css selector", element).screenshot(str(path))
 
     def close(self) -> None:
         """End the browser and the server."""
