@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import openai
 import pytest
 
-from blades import Agent, StreamError, StreamServerError, StreamState
+from blades import Agent, StreamError, StreamProtocolError, StreamServerError, StreamState
 from blades.testing import Answer, Cut, LocalServer, Stall
-from wire_cases import BASE_URL, CAPTURES, ROWS, Case, cuts, recorded, recorded_text
+from wire_cases import BASE_URL, CAPTURES, DONE, HELLO, ROWS, STOP, Case, cuts, recorded, recorded_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,6 @@ def served(case: Case, pieces: list[bytes]) -> Answer:
     [
         pytest.param(case, how, id=f"{case} {how}")
         for case in ROWS
-        if case.encoding != "x-gzip"  # read by the pure inflater only, so far
         for how in ("whole", "byte by byte", "at random")
         if how != "byte by byte" or len(case.encoded) <= MOST_BYTES
     ],
@@ -106,3 +105,12 @@ def test_a_recorded_answer_ends_as_stated(name: str, shared: tuple[LocalServer, 
     else:
         assert stream.reply().text == recorded_text(body)[0]
         assert stream.finish_reason == stated.finish_reason
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip"])
+def test_a_false_encoding_header_is_named(encoding: str, shared: tuple[LocalServer, Agent]) -> None:
+    """A gzip header on plain text raises an error that says so, with the beginning of the body."""
+    server, agent = shared
+    server.default = Answer.raw(HELLO + STOP + DONE, headers={"Content-Encoding": encoding})
+    with pytest.raises(StreamProtocolError, match=r"got b'data: .*its Content-Encoding header is false"):
+        agent.run("go")
