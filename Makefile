@@ -3,7 +3,7 @@ PYTHON ?= python3
 # The oldest versions that pyproject.toml allows.
 OLDEST := openai==2.0.0 chevron==0.14.0 python-dotenv==1.0.0 opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 sentencex==1.0.30 markdown-it-py==3.0.0 nh3==0.3.0
 
-.PHONY: demo test lint test-newest test-oldest coverage test-engine test-browser bench demo-recording clean
+.PHONY: demo docs test lint test-newest test-oldest coverage test-engine test-browser bench demo-recording clean
 
 demo: .venv/demo
 	@.venv/bin/python examples/run_stream.py
@@ -41,6 +41,10 @@ test-browser: .venv-browser/test
 bench: .venv/bench
 	.venv/bin/python benchmarks/run.py $(if $(PEERS),--peers)
 
+# The site, in site/: index.html opens from the disk. Warnings are errors.
+docs: .venv-docs/docs
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
 # docs/demo.svg, from a real run of the demo.
 demo-recording: .venv/bench
 	.venv/bin/python benchmarks/record_demo.py
@@ -71,6 +75,12 @@ demo-recording: .venv/bench
 	.venv-browser/bin/python -m pip install --quiet --editable '.[notebook]' jupyterlab ipywidgets selenium pytest
 	touch $@
 
+.venv-docs/docs: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --upgrade pip
+	.venv-docs/bin/python -m pip install --quiet --group docs
+	touch $@
+
 .venv-engine/test: pyproject.toml
 	$(PYTHON) -m venv .venv-engine
 	.venv-engine/bin/python -m pip install --quiet --upgrade pip
@@ -79,4 +89,4 @@ demo-recording: .venv/bench
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .venv-engine .venv-browser .venv-peers .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-engine .venv-browser .venv-docs .venv-peers site .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
