@@ -321,6 +321,14 @@ WIDE_ROWS: tuple[Case, ...] = (
     ),
     finishes(
         53,
+        "azure",
+        data({"choices": [{"delta": {"content": "Hel"}, "content_filter_results": {"hate": {"severity": "safe"}}}]})
+        + data({"choices": [{"delta": {"content": "lo"}, "content_filter_results": {"hate": {"severity": "low"}}}]})
+        + STOP,
+        extra={"content_filter_results": {"hate": {"severity": "low"}}},
+    ),
+    finishes(
+        53,
         "nothing-in-it",
         HELLO + chunk(images=[], audio=None, note="", provider_specific_fields={"citations": None, "x": [{}]}) + STOP,
         extra={},
@@ -420,6 +428,15 @@ WIDE_ROWS: tuple[Case, ...] = (
         {"internalServerException": {"message": "bedrock is down"}},
         "bedrock is down",
         type="internalServerException",
+    ),
+    fails(
+        56,
+        "in-the-choice",
+        HELLO + data({"choices": [{"index": 0, "delta": {}, "error": {"message": "lost", "code": 502}}]}) + DONE,
+        StreamServerError,
+        "lost",
+        code="502",
+        **_HELLO,
     ),
     _error("message-alone", {"message": "too many tokens"}, "too many tokens"),
     _error("problem+json", {"title": "Quota", "status": 429, "detail": "daily quota is used up"}, "daily quota"),

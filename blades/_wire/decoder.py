@@ -174,8 +174,9 @@ class CompletionDecoder(Totals):
         choice = first_choice(event.get("choices"))
         self._failure = find_error(event, named=name == b"error")
         delta = Delta() if choice is None else parse_delta(choice, message=not self._has_content)
-        if choice is not None and choice.get("finish_reason") == "error":
-            self._failure = self._failure or server_error(choice.get("error") or "finish reason 'error'", event)
+        if choice is not None and self._failure is None:
+            error = choice.get("error") or (choice.get("finish_reason") == "error" and "finish reason 'error'")
+            self._failure = server_error(error, event) if error else None
         if self._failure is None and not self._saw_choices and is_foreign(event):
             self._failure = self._protocol_error(A_STREAM, preview(data))
         if self._failure is not None and choice is None:
@@ -211,7 +212,7 @@ class CompletionDecoder(Totals):
         if delta.text and choice_fields.get("text") == delta.text:
             del choice_fields["text"]  # Together repeats the text for clients of the older completions API
         # Beside a choice, only what is more than a text or a number is content: servers put their names there.
-        more = any(choice is None or isinstance(value, list | dict) for value in event_fields.values())
+        more = event_fields and any(choice is None or isinstance(each, list | dict) for each in event_fields.values())
         return self._add_event(
             event,
             delta,

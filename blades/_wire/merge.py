@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
     from blades._wire.deltas import Json
 
-# Servers repeat these in each piece, so the last one is kept instead of all of them joined.
-_IDENTIFIERS: Final = frozenset({"id", "type", "format", "role", "name", "object", "index", "mime_type"})
+# Servers repeat these in each piece, so the last one is kept instead of all of them joined. The severity is Azure's, in
+# its judgement of each piece.
+_IDENTIFIERS: Final = frozenset({"id", "type", "format", "role", "name", "object", "index", "mime_type", "severity"})
 _DEPTH_LIMIT: Final = 50  # below that, the last value is kept as sent
 
 
