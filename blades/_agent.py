@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, final
@@ -17,6 +18,7 @@ from blades._opening import ClientHolder, Request, send_request, start_opening
 from blades._prompts.messages import Prompt
 from blades._stream import Stream
 from blades._transport.client import official_names
+from blades._transport.threads import run_detached
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,7 +135,7 @@ class Agent:
             _start_span(context, self.name, request.body(), holder.base_url, call)
         if not call.scope.poll():
             call.scope.start_watching()
-            start_opening(partial(context.run, send_request, holder, request, call.scope))
+            start_opening(partial(context.run, send_request, holder, request, call.scope), call.scope)
         return stream
 
     def run(
@@ -180,6 +182,16 @@ class Agent:
             ValueError: A dict that is no message.
         """
         return Chat(self, system, history)
+
+    def warm_up(self) -> None:
+        """Import the official client and open a connection in the background, before the first stream needs them.
+
+        A chat may call this while a person types the first question: the first answer then begins as early as any
+        other. It asks the server for its list of models, since there is no smaller request. Returns at once and never
+        raises, whatever is wrong; the first stream reports that. Call from any thread, any number of times.
+        """
+        with suppress(Exception):
+            run_detached(self._holder().warm_up)
 
     def close(self) -> None:
         """Close the client: idle connections now, that of a running stream when it ends.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from blades._credentials import explain_client_failure, find_endpoint
 from blades._errors import ConfigError
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from blades._prompts.messages import Prompt
     from blades._prompts.outgoing import Reasoning
     from blades._transport.cancel import CancelScope
+
+
+INLINE_READ_TIMEOUT_SECONDS: Final = 60.0  # there is no thread to keep the stream's own limits while it opens
 
 
 @final
@@ -87,6 +91,12 @@ class ClientHolder:
             if self._adapter is not None:
                 self._adapter.retire()
 
+    def warm_up(self) -> None:
+        """Import the official client and open a connection, so that the first stream finds both."""
+        with suppress(Exception):
+            self.find_endpoint()
+            self.adapter().warm_up()
+
     def open_stream(self, request: Request, scope: CancelScope) -> None:
         """Send a request; send it once more where a server refuses or misses the reasoning of earlier answers.
 
@@ -120,11 +130,12 @@ class ClientHolder:
             error.add_note(note)
 
 
-def start_opening(opening: partial[None]) -> None:
+def start_opening(opening: partial[None], scope: CancelScope) -> None:
     """Send a request in a background thread; in this one where none can be started, as at the interpreter's exit."""
     try:
         threading.Thread(target=opening, name="blades-open", daemon=True).start()
     except RuntimeError:
+        scope.open_inline(INLINE_READ_TIMEOUT_SECONDS)
         opening()
 
 

@@ -22,7 +22,7 @@ import blades
 from blades import Agent, ConfigError, Message, PromptTemplate, StreamInterrupted
 from blades import _options as _check
 from blades.testing import Answer, Cut, LocalServer, Stall
-from limits import LIMIT_SECONDS, START_SECONDS
+from limits import LIMIT_SECONDS, START_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -430,3 +430,38 @@ class TestElsewhere:
         event.set()
         thread.join(LIMIT_SECONDS)
         assert not replies[0].complete
+
+
+class TestWarmUp:
+    """What the first stream needs, made ready before."""
+
+    @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+    def test_first_stream_finds_a_connection(self, *, tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is the one that asked for the list of models."""
+        with LocalServer("Hello.", tls=tls, pace=0) as server:
+            if tls:
+                monkeypatch.setenv("SSL_CERT_FILE", server.certificate_file)
+            with make(base_url=server.base_url) as agent:
+                agent.warm_up()
+                assert server.wait_for_request(timeout=LIMIT_SECONDS).answered.wait(LIMIT_SECONDS)
+                wait_until(lambda: is_idle(agent))
+                assert agent.run("go").text == "Hello."
+                assert [request.method for request in server.requests] == ["GET", "POST"]
+                assert server.connections == 1
+
+    def test_it_never_raises(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Neither without a key nor without a server; the first stream says what is wrong."""
+        agent = Agent("test", model="m")
+        agent.warm_up()
+        with pytest.raises(ConfigError):
+            agent.run("go")
+        unreachable = make(base_url="http://127.0.0.1:9/v1", max_retries=0)
+        unreachable.warm_up()
+        with pytest.raises(openai.APIConnectionError):
+            unreachable.run("go")
+
+
+def is_idle(agent: Agent) -> bool:
+    """Return whether the agent's client has an idle connection."""
+    connections = agent._holder().adapter()._client._client._transport._pool.connections  # type: ignore[attr-defined]
+    return any(connection.is_idle() for connection in connections)

@@ -146,6 +146,7 @@ class CancelScope:
         self.wake_opener: SimpleQueue[None] = SimpleQueue()  # what the opening thread waits for when it has to sleep
         self.retries = 0  # how many times the official client has waited to try again
         self.fresh_only = False  # a connection that was used before is not good enough any more
+        self.read_timeout_seconds: float | None = None  # of each read of the opening thread, where that is the reader's
         self.expired = False  # a deadline has passed while a thread was reading, and the socket was shut down for that
         self._responses: list[Response | Waiting] = [WAITING]  # empty while a thread has taken the response
         self._socket: socket.socket | None = None
@@ -345,6 +346,10 @@ class CancelScope:
             if self._timed:
                 self._timed = False
                 deadline_timer.discard(self)
+
+    def open_inline(self, read_timeout_seconds: float) -> None:
+        """Note that the reader's own thread opens the request: nobody takes what is read ahead, nor wakes it."""
+        self.read_timeout_seconds = read_timeout_seconds
 
     def needs_fresh_connection(self) -> None:
         """Note that the server had closed a connection while it was idle: the next one must be new."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_SECONDS: Final = 5.0  # the official client's own; what follows is limited by the stream's time limits
 KEEPALIVE_EXPIRY_SECONDS: Final = 60.0  # a person answers a chat within that; the official 5 s reconnect each time
+WARM_UP_TIMEOUT_SECONDS: Final = 10.0
 OFFICIAL_BASE_URL: Final = "https://api.openai.com/v1"
 
 _import_lock = threading.RLock()
@@ -167,7 +168,13 @@ class ClientAdapter:
             _deliver(opened, scope)
 
     def warm_up(self) -> None:
-        """Do what the first request would have to do besides: nothing yet but what `make` did."""
+        """Open a connection, with the cheapest request that there is: for the list of models, whatever it says.
+
+        Raises:
+            Exception: The server cannot be reached, or refuses.
+        """
+        client = self._client.with_options(max_retries=0, timeout=WARM_UP_TIMEOUT_SECONDS)
+        client.models.with_raw_response.list()
 
     def retire(self) -> None:
         """Close the client as soon as no stream uses it, if the agent made it."""

@@ -105,6 +105,9 @@ class TrackedConnection:
         scope = current_scope.get()
         if scope is not None and self.multiplexed and self.supports_fast_path:
             timeout = self._wait_for_others(scope, timeout)
+        if scope is not None and scope.read_timeout_seconds is not None:
+            limit = scope.read_timeout_seconds
+            timeout = limit if timeout is None else min(timeout, limit)
         try:
             data = self._read(max_bytes, timeout, **named)
         except Exception as error:

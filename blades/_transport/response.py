@@ -194,7 +194,7 @@ class ReadAheadResponse:
         scope = self._scope
         try:
             for piece in self._pieces():
-                if scope.state.active:
+                if scope.state.active and scope.read_timeout_seconds is None:
                     self._wanted.get()
                 if self._stopped or monotonic() > self._drain_until:
                     break
