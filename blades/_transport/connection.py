@@ -39,10 +39,10 @@ class StaleConnection(BaseException):
 
 
 proven_kinds: Final[set[type]] = set()
-"""Kinds of network streams whose bodies were seen to pass through `TrackedConnection.read`.
+"""Kinds of network streams whose library was seen to read through `TrackedConnection.read` what follows the headers.
 
-What a library reads past the wrapper would be lost without an error if it had been withheld here. So the first answer
-on each kind of connection is read through the library.
+A library that read it past the wrapper would wait for ever for the last chunk that is pushed back to it. So until that
+was seen once, it is given back to the library in a thread of its own.
 """
 
 
@@ -164,9 +164,14 @@ class TrackedConnection:
         self._reusable = False
         shut_down(self.socket)
 
-    def body_passed(self, body_bytes: int) -> None:
-        """Note how much of a body the library has read: if all of it came through here, bodies of this kind do."""
-        if body_bytes < self._received_bytes:
+    @property
+    def is_proven(self) -> bool:
+        """Whether the library is known to read what is pushed back."""
+        return self.kind in proven_kinds
+
+    def prove(self) -> None:
+        """Note that the library has read what was pushed back, if it has."""
+        if not self._withheld:
             proven_kinds.add(self.kind)
 
     def _begin_request(self, begin: bytes) -> None:
@@ -215,13 +220,15 @@ class TrackedConnection:
                     return None if timeout is None else remaining
 
     def _withhold_body(self, data: bytes) -> bytes:
-        """Return the headers alone; all that was read, if it is not clear where these end."""
+        """Return the headers alone, where the body can be read by the fast path; else all that was read."""
         end = data.find(b"\n\r\n") + 3
+        head = data[:end].lower()
         if (
-            self.kind in proven_kinds
-            and end >= 3  # noqa: PLR2004 - it was found
-            and data.startswith(b"HTTP/1.1 200")
-            and b"\n\n" not in data[:end]
+            end >= 3  # noqa: PLR2004 - it was found
+            and head.startswith(b"http/1.1 200")
+            and b"\n\n" not in head
+            and b"\ntransfer-encoding: chunked\r\n" in head
+            and b"\ncontent-encoding:" not in head
         ):
             self.at_body_start = True
             data, self._withheld = data[:end], data[end:]

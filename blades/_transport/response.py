@@ -8,6 +8,7 @@ cancel whatever the library is doing, and no exception of a caller's signal hand
 from __future__ import annotations
 
 import math
+import threading
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 END_WAIT_SECONDS: Final = 0.002  # how long a reader waits, after a complete answer, for the end of its body
 DRAIN_SECONDS: Final = 5.0  # how long the end of a body is waited for in the background, to keep the connection
+PROOF_WAIT_SECONDS: Final = 0.05  # how long the first reader of a process waits for the library to end its body
 READ_AHEAD: Final = 16  # pieces
 
 
@@ -163,7 +165,28 @@ class FastResponse:
         self._opened.release()
 
     def _give_back(self) -> None:
-        """Let the library read the last chunk, which is all that the body is to it: its connection is free then."""
+        """Let the library read the last chunk, which is all that the body is to it: its connection is free then.
+
+        A library that is not known to read what is pushed back does it in the background: it may wait for ever.
+        """
+        connection = self._opened.connection
+        if connection is None or connection.is_proven:
+            self._let_library_end()
+            return
+        self._opened.scope.begin_read(monotonic() + DRAIN_SECONDS)
+        ended = threading.Event()
+
+        def try_it() -> None:
+            self._let_library_end()
+            connection.prove()
+            ended.set()
+
+        if run_detached(try_it):
+            ended.wait(PROOF_WAIT_SECONDS)
+        else:
+            self._opened.release()
+
+    def _let_library_end(self) -> None:
         with suppress(Exception):
             for _ in self._opened.raw.stream:
                 pass
@@ -240,11 +263,7 @@ class ReadAheadResponse:
             yield from filter(None, opened.raw.iter_bytes())
             return
         inflater = Inflater(opened.encoding) if opened.encoding in ENCODINGS else None
-        read_bytes = 0
         for piece in opened.raw.stream:
-            read_bytes += len(piece)
-            if opened.connection is not None:
-                opened.connection.body_passed(read_bytes)
             if inflater is not None:
                 yield from inflater.feed(piece)  # a small body may hold gigabytes: they are made piece by piece
             elif piece:
