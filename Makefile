@@ -3,10 +3,14 @@ PYTHON ?= python3
 # The oldest versions that pyproject.toml allows.
 OLDEST := openai==2.0.0 chevron==0.14.0 python-dotenv==1.0.0 opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 sentencex==1.0.30 markdown-it-py==3.0.0 nh3==0.3.0
 
-.PHONY: demo docs test lint test-newest test-oldest coverage test-engine test-browser bench demo-recording clean
+.PHONY: demo check docs test lint test-newest test-oldest coverage test-engine test-browser bench demo-recording clean
 
 demo: .venv/demo
 	@.venv/bin/python examples/run_stream.py
+
+# For the daily loop, in half a minute: no sockets, no processes, and nothing whose growth is measured.
+check: lint
+	.venv/bin/python -m pytest -q -m pure --mutations=2000 -k "not linear and not grows and not huge and not bomb"
 
 # The environments side by side, because they wait for the network; what is in them one after the other.
 test:

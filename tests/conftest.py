@@ -65,3 +65,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `test_mutations` and `test_soak` try more."""
     parser.addoption("--mutations", type=int, default=20_000, help="how many damaged streams test_mutations tries")
     parser.addoption("--soak", type=float, default=0.0, metavar="SECONDS", help="how long test_soak goes on at least")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `pure` what uses neither sockets nor processes: `make check` runs these tests alone."""
+    impure = ("LocalServer", "Server", "socket", "subprocess", "multiprocessing")
+    for item in items:
+        module = item.getparent(pytest.Module)
+        if module is not None and not any(hasattr(module.obj, name) for name in impure):
+            item.add_marker(pytest.mark.pure)
