@@ -104,8 +104,9 @@ def _parse_fields(sent: Json, reason: str | None) -> Delta:
             extra["content"] = strange
     fields: Json = {}
     if not _REASONING.isdisjoint(sent):
-        for name in REASONING_NAMES:
-            if (value := sent.get(name)) and holds_data(value):
+        for name in filter(sent.get, REASONING_NAMES):
+            value = sent[name]
+            if type(value) is str or holds_data(value):
                 fields[name] = value
                 thinking = thinking or _thought(value)  # some proxies send two names: one counts
     refusal, calls = sent.get("refusal"), sent.get("tool_calls")
