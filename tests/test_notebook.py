@@ -143,7 +143,7 @@ def kernel(running_kernel: Kernel, server: LocalServer) -> Kernel:
 
 
 class TestShowing:
-    """A stream is drawn while it comes."""
+    """A stream is drawn while it arrives."""
 
     def test_last_expression_of_a_cell_is_drawn_live(self, kernel: Kernel, server: LocalServer) -> None:
         """One display, in a running event loop, as every cell has one; nothing else is put out."""
@@ -175,7 +175,7 @@ class TestShowing:
         assert cell.shown.startswith("<p>one two</p>\n<small><b>finished</b> · ")
 
     def test_reasoning_is_folded_above_the_text(self, kernel: Kernel, server: LocalServer) -> None:
-        """It is shown as soon as it comes, and can do nothing to the page; a console is told its length."""
+        """It is shown as soon as it arrives, and can do nothing to the page; a console shows its length."""
         server.add(
             Answer(chunk(reasoning_content="Hm </details>\n\n"), chunk(reasoning_content="<b>$x$"), Stall(), "So <b>.")
         )
@@ -186,7 +186,7 @@ class TestShowing:
         assert next(iter(cell.displays.values()))["text/plain"] == "[Reasoning (21 characters)]"
 
     def test_end_is_reported_below_code_that_was_not_closed(self, kernel: Kernel, server: LocalServer) -> None:
-        """And why it is the end, if that is not the usual one."""
+        """With the finish reason, unless that is stop."""
         server.add(Answer("```\nx = 1", finish_reason="length"))
         cell = kernel.run("agent.run_stream('go')")
         assert ">x = 1</code></pre>\n<small><b>finished (length)</b>" in cell.shown
@@ -199,7 +199,7 @@ class TestShowing:
         assert cell.drawn[-1]["text/plain"].startswith("I will not.\n\n[finished")
 
     def test_it_is_drawn_some_15_times_a_second(self, kernel: Kernel, server: LocalServer) -> None:
-        """However many chunks come; the last state is drawn always."""
+        """However many chunks arrive; the last state is drawn always."""
         words = [f"word{number} " for number in range(300)]
         server.add(Answer(*(step for word in words for step in (word, 0.003))))
         cell = kernel.run("agent.run_stream('go')")

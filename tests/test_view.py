@@ -152,7 +152,7 @@ def test_calls_without_a_result_stand_below(front_end: FrontEnd) -> None:
 
 
 def test_structured_answer_is_shown_as_data(front_end: FrontEnd) -> None:
-    """As far as the data have come, whatever the text looks like."""
+    """The data received so far, whatever the text looks like."""
     chunks = [Chunk('{"items": ['), Chunk('"<b>"'), Chunk("]}")]
     display_stream(ScriptedStream(chunks, partials=[{"items": []}, {"items": ["<"]}, {"items": ["<b>", "茶"]}]))
     assert front_end.plain == ['{\n  "items": [\n    "<b>",\n    "茶"\n  ]\n}']

@@ -136,7 +136,7 @@ def _parse_inline(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - t
 
 
 def _parse_block(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:  # noqa: FBT001 - as above
-    """Parse a formula on lines of its own. One whose end may still come takes all the lines there are."""
+    """Parse a formula on lines of its own. An unfinished one at the end of a growing text takes all its lines."""
     opening = None if state.is_code_block(start_line) else _opening.match(_line(state, start_line))
     if opening is None:
         return False

@@ -120,7 +120,7 @@ class MarkdownRenderer:
         first_open, end_line = len(tokens), rest.count("\n")
         if not whole:
             if starts and tokens[starts[-1]].info == "open":
-                starts.pop()  # if its end does not come, it is a part of the block before
+                starts.pop()  # a formula that stays without its end belongs to the block before
             first_open = starts[-1] if starts else 0
             line = _first_line(tokens[first_open]) if first_open else 0
             if line >= end_line:  # until its first line is whole, a block may still turn out to go on

@@ -1,8 +1,8 @@
 """Shows streams and replies in notebooks. IPython is used where it is already loaded, and never imported first.
 
-The stream is read in a thread of its own and drawn by the thread that runs the cell. What has come is thereby drawn
-even if nothing more comes for a while, and the stop button (`KeyboardInterrupt`, in the cell's thread) takes effect at
-once.
+A thread of its own reads the stream, and the thread that runs the cell draws it. Text that has arrived is thereby drawn
+even if nothing more arrives for a while, and the stop button (`KeyboardInterrupt`, in the cell's thread) takes effect
+at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blades._values import Reply
 
 WAKE_SECONDS: Final = 0.2  # how often a wait looks up: on Windows, only then does an interrupt get through
-LEAVE_SECONDS: Final = 2.0  # how long to wait, after the stop button, for a reader that comes back within milliseconds
+LEAVE_SECONDS: Final = 2.0  # how long to wait, after the stop button, for a reader that returns within milliseconds
 _RUNNING: Final = {StreamState.OPENING, StreamState.STREAMING}
 
 
@@ -37,6 +37,7 @@ class Stopped(KeyboardInterrupt):
 
 def display_stream(stream: PresentableStream) -> None:
     """Do the work of `Stream.display`."""
+    __tracebackhide__ = True
     shell = _shell()
     if getattr(shell, "kernel", None) is None:  # no IPython, or its terminal
         print_stream(stream, None, reasoning=False, escape=True)
@@ -72,6 +73,7 @@ def display_stream(stream: PresentableStream) -> None:
 
 def display_result(stream: PresentableStream) -> None:
     """Display a stream that is the last expression of a cell."""
+    __tracebackhide__ = True
     try:
         display_stream(stream)
     except Exception as error:
@@ -109,8 +111,8 @@ def _shell() -> Any:
 def _applies_updates(kernel: Any) -> bool:
     """Return whether what is displayed can be updated here.
 
-    Consoles (``jupyter console``, qtconsole, Spyder) and the Output widget ignore updates. A kernel is not told who
-    shows its output; but notebooks send the id of the cell with its code, and consoles have no cells.
+    Consoles (``jupyter console``, qtconsole, Spyder) and the Output widget ignore updates. The protocol does not say
+    who shows a kernel's output; but notebooks send the id of the cell with its code, and consoles have no cells.
     """
     try:
         parent = kernel.get_parent()

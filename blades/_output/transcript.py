@@ -1,4 +1,4 @@
-"""Reads a stream in a thread of its own and keeps what comes, in the order in which it comes."""
+"""Reads a stream in a thread of its own and keeps its parts in the order of their arrival."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ CPU_SHARE: Final = 0.1  # of a core, for drawing, at most
 CHARACTERS_PER_SECOND: Final = 30_000
 FORMULA_COST_CHARACTERS: Final = 300
 SECTION_CHARACTERS: Final = 4_000  # of one display that is updated
-# Each display that cannot be updated is longer than the one before: JupyterLab hides what comes after 50 in a cell.
+# Each display that cannot be updated is longer than the one before: JupyterLab hides all but the first 50 of a cell.
 GROWTH_CHARACTERS: Final = 40
 HINT: Final = "pip install 'blades-sdk[notebook]' formats it"
 
@@ -100,7 +100,7 @@ class View:
         return tail
 
     def _partial(self) -> Block | None:
-        """Return the data of a structured answer as far as they have come."""
+        """Return the data of a structured answer received so far."""
         data = getattr(self._stream, "partial", None)
         if data is None:
             return None
@@ -151,7 +151,7 @@ class _PartDrawing:
             if note and not self._renderer.is_rich:
                 note = f"{note} · {HINT}"
         section.show([still_open, *tail], note, final=whole)
-        self.characters = section.characters + len(still_open.source)
+        self.characters = section.characters + _count_characters(still_open)
         self.formulas = section.formulas + _count_formulas(still_open)
 
 
@@ -170,7 +170,7 @@ class _Section:
     def add(self, block: Block) -> None:
         """Take what will not change any more."""
         self._blocks.append(block)
-        self.characters += len(block.source)
+        self.characters += _count_characters(block)
         self.formulas += _count_formulas(block)
 
     def replace(self, block: Block) -> None:
@@ -202,6 +202,11 @@ class _Section:
             self._handle = show(bundle, raw=True, display_id=True)
         else:
             show({**bundle, "text/plain": f"{bundle['text/plain']}\n"}, raw=True)
+
+
+def _count_characters(block: Block) -> int:
+    """Return the length to lay out: of the text, or of what is folded; the tags of code weigh little."""
+    return max(len(block.source), len(block.html) // 4)
 
 
 def _count_formulas(block: Block) -> int:

@@ -124,6 +124,19 @@ def test_it_looks_right(lab: Lab, name: str) -> None:
     assert lab.script("return [...document.querySelectorAll('mjx-merror')].map(found => found.textContent)") == []
 
 
+def test_stop_button_ends_run_all(lab: Lab) -> None:
+    """The loop in the cell and the cells after it do not go on."""
+    loop = "for _ in range(3):\n    server.add(Answer('half', Stall()))\n    agent.run_stream('go').display()"
+    lab.open("stop.ipynb", [SETUP + "from blades.testing import Stall", loop, "print('after')"])
+    lab.run_all(wait=False)
+    lab.wait("return !!document.querySelector('.jp-OutputArea-output p')")
+    lab.script("window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+    lab.wait("return document.body.textContent.includes('Stopped:')")
+    lab.wait("return window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
+    assert lab.script("return document.querySelectorAll('.jp-OutputArea-output').length") == 2
+    assert lab.script("return [...document.querySelectorAll('.jp-InputPrompt')].at(-1).textContent") == "[ ]:"
+
+
 def test_picture_of_the_documentation(lab: Lab) -> None:
     """The picture that docs/notebook.png was made of: a finished answer and a stopped one."""
     lab.open("notebook.ipynb", [
@@ -184,7 +197,7 @@ print(json.dumps({{"cpu": cpu, "wall": wall, "words": len(stream.text.split())}}
 
 
 def test_example_notebook(lab: Lab) -> None:
-    """It runs from top to bottom; its button cancels while the answer comes."""
+    """It runs from top to bottom; its button cancels while the answer arrives."""
     cells = json.loads((ROOT / "examples" / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
     lab.open("example.ipynb", ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"])
     lab.run_all(wait=False)
