@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 @final
 class Agent:
-    """A model with its settings: the thing to call.
+    """A chat model plus its settings. Call `run` or `run_stream` on it.
 
-    One agent serves many threads at once and keeps its connections between calls. It can be pickled (the client stays
-    behind and is made anew where the agent lands) and used in a forked child (which makes a client of its own).
+    One agent serves any number of threads and keeps its connections between calls. It can be pickled (without its
+    client: each process that unpickles it makes a new one) and used in a forked child (which makes a new one, too).
 
     Args:
         name: The agent's name, for your logs.
@@ -44,27 +44,26 @@ class Agent:
         base_url: The server, such as ``"http://127.0.0.1:8000/v1"``. Default: ``OPENAI_BASE_URL``, from the environment
             or a ``.env`` file found from the working directory upwards; else OpenAI.
         api_key: The key. Default: ``OPENAI_API_KEY``, found the same way. Read when the first stream is started.
-        client: An `openai.OpenAI` of your own (`openai.AzureOpenAI` included), instead of `base_url` and `api_key`. It
-            is not closed by the agent, and its timeouts apply besides the agent's. Every promise about cancelling holds
-            on its HTTP/1.1 connections, but for two cases where the reader is freed at once as ever and the server is
-            told only when its next bytes come: before the headers of an answer on a connection that the client had
-            opened for somebody else, and on a transport that hides its sockets. On HTTP/2 it is not told, and streams
-            must be read one at a time: see docs/cancelling.md. Such an agent can be neither pickled nor used in a
-            forked child.
-        timeout: Seconds for the whole stream. None: no limit.
-        first_chunk_timeout: Seconds until the first content (text, reasoning, a refusal or a tool call). None:
-            `stall_timeout`.
-        stall_timeout: Seconds without content, from the call on. None: no limit. Keep-alive comments do not count.
-        max_retries: How often the official client tries again, before the answer starts. None: 2, or what the given
-            client says.
+        client: An `openai.OpenAI` of your own (or an `openai.AzureOpenAI`), instead of `base_url` and `api_key`. The
+            agent does not close it, and its timeouts still apply. Cancelling works fully on HTTP/1.1. The server
+            notices late, when it next sends, in two cases: the connection was opened by other code and the response
+            headers have not arrived; a custom transport hides its socket. HTTP/2: see docs/cancelling.md. Such an agent
+            cannot be pickled or used in a forked child.
+        timeout: Longest duration of the whole stream, retries included, in seconds. None: no limit.
+        first_chunk_timeout: Longest wait for the first content (text, reasoning, a tool call, ...), in seconds.
+            Default: the value of `stall_timeout`.
+        stall_timeout: Longest wait for the next content, in seconds; the first wait starts with the call. Keep-alive
+            comments do not count. None: no limit.
+        max_retries: How often the official client retries before the answer starts. Default: 2, or the setting of
+            `client`.
         require_finish: Whether an answer that ends with neither a finish reason nor ``[DONE]`` is a failure.
         options: Anything else goes to ``chat.completions.create`` as it is: temperature, max_tokens, stop, seed,
             response_format, tools, extra_body, ... Usage is asked for (``stream_options={"include_usage": True}``)
             unless you say otherwise; ``stream_options=None`` is for servers that reject the parameter.
 
     Raises:
-        TypeError: a value of the wrong type, or an option that the official client does not know.
-        ValueError: an impossible value.
+        TypeError: A value of the wrong type, or an option that the official client does not know.
+        ValueError: An impossible value.
     """
 
     def __init__(
@@ -109,19 +108,19 @@ class Agent:
 
         Args:
             prompt: A `Prompt`, a text (one user message), or a sequence of `Message` or dicts.
-            cancel: An event whose setting cancels: `threading.Event`, `multiprocessing.Event`, or anything with
-                ``is_set()``. One event may serve many streams. It is looked at before the request leaves, at each
-                chunk, and about every 15 ms by one thread for all streams; `Stream.cancel` needs no such thread. An
-                event that is set already means that no request is sent.
-            timeout: Seconds, instead of the agent's; None for no limit. So are the other two.
+            cancel: Cancels the stream when it is set: a `threading.Event`, which takes about 0.1 ms, or anything else
+                with ``is_set()``, such as `multiprocessing.Event`, which is polled every 15 ms. ``is_set()`` must not
+                block. One event may cancel many streams. If it is already set, no request is sent.
+            timeout: Overrides the agent's `timeout` for this call (seconds; None: no limit). The next two work alike.
             first_chunk_timeout: See `timeout`.
             stall_timeout: See `timeout`.
-            options: As the agent's, which they override.
+            options: Extra parameters for this request; they override the agent's.
 
         Raises:
-            TypeError: an argument of the wrong type, or an option that the official client does not know.
-            ValueError: an impossible value, such as an empty prompt or ``n=2``.
-            ConfigError: no usable key or base URL. Everything else is raised by the stream.
+            TypeError: An argument of the wrong type, or an option that the official client does not know.
+            ValueError: An impossible value, such as an empty prompt or ``n=2``.
+            ConfigError: No usable key or base URL; or the agent was given a client in another process. Everything else
+                is raised by the stream.
         """
         request = self._request(Prompt(prompt), options)
         timeouts = check.timeouts((timeout, first_chunk_timeout, stall_timeout), self._timeouts)
@@ -150,10 +149,10 @@ class Agent:
     ) -> Reply:
         """Send a prompt and wait for the whole answer: ``run_stream(...).reply()``, with the same arguments.
 
-        A cancelled call returns what had come until then, with `Reply.complete` False.
+        A cancelled call returns the partial answer, with `Reply.complete` False.
 
         Raises:
-            Exception: as `run_stream` and `Stream.next`.
+            Exception: As `run_stream` and `Stream.next`.
         """
         with self.run_stream(
             prompt,
@@ -168,18 +167,18 @@ class Agent:
     def chat(self, *, system: str | None = None, history: Prompt | Sequence[Message | Mapping[str, Any]] = ()) -> Chat:
         """Begin a conversation: an object with `run_stream` and `run` as here, and the list ``messages``.
 
-        Each turn goes out with all before it, and is kept with its answer when its stream has ended; a cancelled answer
-        is kept as far as it came, marked ``"cancelled": True``, and a failed turn leaves no trace. One turn at a time:
-        starting the next while a stream is still open raises RuntimeError. `instructions` go before each request, but
-        are not in ``messages``.
+        Each request includes the whole conversation. The answer is added when its stream ends. The part of a cancelled
+        answer is kept, marked ``"cancelled": True``; a failed turn is removed. One turn at a time: starting the next
+        one while a stream is still open raises RuntimeError. `instructions` are sent first with each request, but are
+        not in ``messages``.
 
         Args:
-            system: A system text at the beginning; it takes the place of one that `history` begins with.
+            system: A system text at the beginning; replaces a system message at the start of `history`.
             history: Earlier messages, such as ``chat.messages`` loaded from JSON.
 
         Raises:
             TypeError: A value of the wrong type.
-            ValueError: A dict that is no message.
+            ValueError: A dict that is not a message.
         """
         return Chat(self, system, history)
 
@@ -194,9 +193,9 @@ class Agent:
             run_detached(self._holder().warm_up)
 
     def close(self) -> None:
-        """Close the client: idle connections now, that of a running stream when it ends.
+        """Close the client: idle connections now, that of an active stream when it ends. Call from any thread.
 
-        A client that was given is left open. The agent may be used again: it then makes a new client.
+        A client of your own is left open. The agent can be used again: it then makes a new client.
         """
         holder = self._holders.pop(os.getpid(), None)
         if holder is not None:
