@@ -38,6 +38,10 @@ _TIMED_OUT: Final = {
 }
 
 
+class OtherReaderError(RuntimeError):
+    """Another thread is reading the stream: nothing has happened to the stream itself."""
+
+
 @final
 class Call:
     """One answer, chunk by chunk. Read by one thread at a time: whoever has taken the response out of the scope."""
@@ -65,21 +69,22 @@ class Call:
         scope = self.scope
         response: Response | Waiting | None = None
         try:
-            response = scope.take_response()
-            if response is not None and self.state.active:
-                if response is WAITING:
-                    response = self._await_response() or WAITING
-                return None if isinstance(response, Waiting) else self._advance(response)
-        except StreamError as error:
-            if not self._fail(error):
-                return None  # cancelled meanwhile: that is why the rest failed
-            raise
+            try:
+                response = scope.take_response()
+                if response is not None and self.state.active:
+                    if response is WAITING:
+                        response = self._await_response() or WAITING
+                    return None if isinstance(response, Waiting) else self._advance(response)
+            except StreamError as error:
+                if not self._fail(error):
+                    return None  # cancelled meanwhile: that is why the rest failed
+                raise
+            finally:
+                if response is not None:
+                    scope.put_back(response)
         except BaseException:
-            scope.cancel()
+            scope.abort(response)  # which does nothing to a call that has failed
             raise
-        finally:
-            if response is not None:
-                scope.put_back(response)
         self._raise_again(has_reader=response is None)
         return None
 
@@ -115,7 +120,7 @@ class Call:
         """Raise what a call that is over has raised before."""
         state = self.state
         if state.active and has_reader:
-            raise RuntimeError("This stream is being read by another thread: a stream has one reader at a time.")
+            raise OtherReaderError("This stream is being read by another thread: a stream has one reader at a time.")
         if state.value is StreamState.FAILED and state.failure is not None:
             raise without_traceback(state.failure)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Literal, cast, final
 
+from blades._call import OtherReaderError
 from blades._values import Reply
 
 if TYPE_CHECKING:
@@ -54,11 +55,16 @@ class Stream:
             BaseException: Whatever a signal handler of yours raises meanwhile; the stream is then cancelled.
         """
         __tracebackhide__ = True
-        chunk = self._call.next_chunk()
-        if chunk is None:
-            return False
-        self._chunk = chunk
-        return True
+        try:
+            chunk = self._call.next_chunk()
+            if chunk is not None:
+                self._chunk = chunk
+        except OtherReaderError:
+            raise
+        except BaseException:  # a signal handler's; nothing happens to a stream that has failed
+            self._call.scope.cancel()
+            raise
+        return chunk is not None
 
     def current(self) -> Chunk:
         """Return the chunk that `next` moved to.
@@ -72,16 +78,13 @@ class Stream:
 
     def __iter__(self) -> Generator[Chunk]:
         __tracebackhide__ = True
-        in_next = True
         try:
             while self.next():
-                in_next = False
                 yield self.current()
-                in_next = True
-        except BaseException as error:
-            # A RuntimeError of `next` means that another thread is reading: the stream is left to that thread.
-            if not (in_next and isinstance(error, RuntimeError)):
-                self.close()
+        except OtherReaderError:
+            raise  # the stream is left to the other thread
+        except BaseException:
+            self.close()
             raise
 
     def __next__(self) -> Chunk:
@@ -97,8 +100,14 @@ class Stream:
             Exception: As `next`.
         """
         __tracebackhide__ = True
-        while self.next():
-            pass
+        try:
+            while self.next():
+                pass
+        except OtherReaderError:
+            raise
+        except BaseException:  # a signal handler's, between two steps
+            self.close()
+            raise
         return self._call.reply()
 
     # For people

@@ -226,7 +226,7 @@ def scope() -> Iterator[CancelScope]:
 
 def track(stream: Fake) -> TrackedConnection:
     """Track a connection without a socket."""
-    return TrackedConnection(stream)
+    return TrackedConnection(stream, current_scope.get())
 
 
 class TestHeaders:

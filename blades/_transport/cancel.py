@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 SHUTDOWN_WAKES: Final = sys.platform != "win32"  # https://github.com/python/cpython/issues/91913
 ARRIVED: Final = 0.0  # a deadline that has passed: read what has arrived already, and do not wait
+DRAIN_SECONDS: Final = 5.0  # how long the end of a body is waited for in the background, to keep the connection
 LONGEST_WAIT_SECONDS: Final = threading.TIMEOUT_MAX if SHUTDOWN_WAKES else 0.1  # how long Ctrl-C may go unnoticed
 
 
@@ -190,12 +191,25 @@ class CancelScope:
         """
         self.state.transition(StreamState.CANCELLED)
         if self.state.value is StreamState.CANCELLED and not self._cancel_complete:
+            self.state.settle()  # another thread may have begun to cancel, or an exception may have broken it off
             self.interrupt()
             released = self.release_response()
             own = None if self._own_event is None else self._own_event()
             if own is not None:
                 threading.Event.set(own)
             self._cancel_complete = released
+
+    def abort(self, response: Response | Waiting | None) -> None:
+        """Cancel the call because of an exception in the thread that reads it, which may have a response in its hands.
+
+        A response that was put back already is closed again, which does nothing. One that is drained at this moment
+        is in another thread's hands: it gets a deadline, in case the exception came before it was given one.
+        """
+        self.cancel()
+        if self.state.value is StreamState.FINISHED:
+            self.begin_read(monotonic() + DRAIN_SECONDS)
+        elif self.state.value is StreamState.CANCELLED and not isinstance(response, Waiting | None):
+            response.close()
 
     def poll(self) -> bool:
         """Return whether the call has ended. Asks the caller's event as well, so that no reader waits for a watcher."""
@@ -380,6 +394,8 @@ class CancelScope:
             if self._deadline is not None and now >= self._deadline:
                 self.expired = True
                 self._deadline = None
+                self._timed = False
+                deadline_timer.discard(self)
                 self._shut_down()
         return math.inf
 

@@ -211,7 +211,7 @@ class ClientAdapter:
                 traceback.clear_frames(stale.__traceback__)
                 scope.needs_fresh_connection()
                 if scope.retries:
-                    client = client.with_options(max_retries=max(client.max_retries - scope.retries, 0))
+                    client = self._client.with_options(max_retries=max(self._client.max_retries - scope.retries, 0))
                     install_hooks(client)
 
     def _request(self, client: openai.OpenAI, body: Mapping[str, Any], scope: CancelScope) -> OpenedResponse:
@@ -226,10 +226,6 @@ class ClientAdapter:
             manager = client.chat.completions.with_streaming_response.create(**body, stream=True)
             api_response = manager.__enter__()
         except Exception as error:
-            response = getattr(error, "response", None)
-            connection = None if response is None else connection_of(response, scope)
-            if connection is not None and connection.answered_in_advance:
-                raise StaleConnection from error
             # The official client lets its HTTP library's exceptions through where it reads the body of an error status.
             if isinstance(error, openai.OpenAIError) or not hasattr(type(error), "request"):
                 raise
@@ -237,12 +233,7 @@ class ClientAdapter:
         raw = getattr(api_response, "http_response", api_response)
         connection = connection_of(raw, scope)
         base_url = str(getattr(client, "base_url", "")).rstrip("/")
-        opened = OpenedResponse(raw, scope, self, base_url, connection)
-        if connection is not None and connection.answered_in_advance:
-            connection.retire()
-            opened.abandon()
-            raise StaleConnection
-        return opened
+        return OpenedResponse(raw, scope, self, base_url, connection)
 
 
 def _deliver(opened: OpenedResponse, scope: CancelScope) -> None:

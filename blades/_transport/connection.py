@@ -12,6 +12,7 @@ import os
 import selectors
 import socket
 import ssl
+import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -29,6 +30,9 @@ _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0"
 Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 current_scope: ContextVar[CancelScope | None] = ContextVar("blades_scope", default=None)
+
+current_connection: ContextVar[TrackedConnection | None] = ContextVar("blades_connection", default=None)
+"""The connection that carries the request of the thread that opens a stream."""
 
 
 class StaleConnection(BaseException):
@@ -55,10 +59,10 @@ class TrackedConnection:
 
     Args:
         stream: The HTTP library's network stream, whose three methods are replaced.
-        reusable: False for a connection that must serve one request only.
+        opener: The scope whose request the connection was opened for; None if a request of other code was that.
     """
 
-    def __init__(self, stream: Any, *, reusable: bool = True) -> None:
+    def __init__(self, stream: Any, opener: CancelScope | None = None) -> None:
         self.socket: socket.socket = stream.get_extra_info("socket")
         tls = stream.get_extra_info("ssl_object")
         # Not TLS within TLS (a proxy's), and not where these modules are patched (gevent): both wait elsewhere.
@@ -74,9 +78,10 @@ class TrackedConnection:
         self.at_body_start = False  # the library has read the headers of an answer and nothing after them
         self.last_bytes = b""  # the end of what was read last
         self._received_bytes = 0  # of the answer to the present request
-        self._requests = 0
+        self._requests = 0 if opener is not None else 1
         self._writing = False
-        self._reusable = reusable
+        self._reusable = True
+        self._opener = weakref.ref(opener) if opener is not None else lambda: None
         self._awaits_headers = False
         self._withheld = b""  # read, but not given to the library yet
         self._scope: CancelScope | None = None
@@ -135,10 +140,11 @@ class TrackedConnection:
 
     # What the response calls
 
-    @property
-    def answered_in_advance(self) -> bool:
-        """Whether an answer was read of which no byte has arrived since the request: it is somebody else's."""
-        return self._requests > 1 and not self._received_bytes and not self.multiplexed
+    def raise_if_answered_in_advance(self) -> None:
+        """Raise `StaleConnection` if no byte has arrived since the request: what was read is somebody else's answer."""
+        if self._scope is not None and self._requests > 1 and not self._received_bytes and not self.multiplexed:
+            self.retire()
+            raise StaleConnection
 
     def take_buffered(self) -> bytes:
         """Take what the library has not been given yet."""
@@ -183,20 +189,29 @@ class TrackedConnection:
         if begin.startswith(_HTTP2_PREFACE):
             self.multiplexed = True
         self._scope = scope = None if self.multiplexed else current_scope.get()
-        if scope is not None and self._requests and (scope.fresh_only or not self._reusable):
+        current_connection.set(None if scope is None else self)
+        if scope is not None and self._requests and not (self._reusable and self._is_fresh_for(scope)):
             raise StaleConnection
         self._requests += 1
         self._received_bytes = 0
         self._writing = True
         self.at_body_start, self._awaits_headers = False, scope is not None
 
+    def _is_fresh_for(self, scope: CancelScope) -> bool:
+        """Return whether this connection will do for a call: one that needs a fresh one has opened it itself."""
+        return not scope.fresh_only or self._opener() is scope
+
     def _raise_if_stale(self) -> None:
-        """Raise `StaleConnection` if the server had closed this connection before the present request reached it."""
+        """Raise `StaleConnection` if the server had closed this connection before the present request reached it.
+
+        A call that was given a fresh connection is not given another: a server may answer the first request on each
+        (with a redirect, or a status that is tried again) and close before it answers the second.
+        """
         scope = self._scope
         if scope is None or self._requests < 2 or self._received_bytes or self.multiplexed:  # noqa: PLR2004 - re-used
             return
         scope.raise_if_ended()
-        if not scope.expired:
+        if not scope.expired and not (scope.fresh_only and self._opener() is scope):
             raise StaleConnection
 
     def _wait_for_others(self, scope: CancelScope, timeout: float | None) -> float | None:

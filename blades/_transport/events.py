@@ -7,6 +7,7 @@ plain events and for all others: asking those may block, for instance when a pro
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from operator import call
@@ -22,6 +23,7 @@ WAITER_LOOK_SECONDS: Final = 0.8  # how often such a thread looks whether its st
 POLL_SECONDS: Final = 0.015
 SHARE_OF_A_CORE: Final = 0.007  # what polling may cost: many hundreds of events are polled less often
 LONGEST_PERIOD_SECONDS: Final = 0.1
+PERIODS_UNTIL_CLEANUP: Final = 64  # a stream whose own cleanup was broken off by an exception is discarded then
 
 
 class Event(Protocol):
@@ -106,16 +108,17 @@ class EventPoller:
 
     def _run(self) -> None:
         period_seconds = self._period_seconds
-        while True:
+        for period in itertools.count(1):
             time.sleep(period_seconds)
             began = time.thread_time()
             found = self._any_is_set()
             # Polling 1,000 events takes about 0.5 ms, mostly cache misses.
             wanted_seconds = (time.thread_time() - began) / SHARE_OF_A_CORE
             period_seconds = min(max(self._period_seconds, wanted_seconds), LONGEST_PERIOD_SECONDS)
-            if found:
+            if found or period % PERIODS_UNTIL_CLEANUP == 0:
                 for scope in list(self._scopes):
-                    scope.poll()
+                    if scope.poll():
+                        self.discard(scope)
             with self._lock:
                 if not self._scopes:
                     self._running = False
@@ -181,12 +184,15 @@ class EventWaiters:
 
     def _run(self, waiter: _EventWaiter) -> None:
         while True:
-            if waiter.event.wait(WAITER_LOOK_SECONDS):
-                for scope in list(waiter.scopes):
-                    scope.poll()
+            waiter.event.wait(WAITER_LOOK_SECONDS)
+            for scope in list(waiter.scopes):
+                if scope.poll():  # the scope's own cleanup may have been broken off by an exception
+                    self._waiter_of.pop(scope, None)
+                    waiter.scopes.pop(scope, None)
             with self._lock:
                 if not waiter.scopes:
-                    self._waiters.pop(id(waiter.event), None)
+                    if self._waiters.get(id(waiter.event)) is waiter:
+                        del self._waiters[id(waiter.event)]
                     return
 
 

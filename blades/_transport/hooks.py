@@ -17,7 +17,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Final, final
 
 from blades._transport.cancel import RequestCancelled
-from blades._transport.connection import TrackedConnection, current_scope
+from blades._transport.connection import StaleConnection, TrackedConnection, current_connection, current_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -109,18 +109,19 @@ def _forward_target(request: Any) -> tuple[str, int] | None:
 
 @final
 class _Tracer:
-    """Follows one request through the HTTP library. Only `RequestCancelled` leaves it."""
+    """Follows one request through the HTTP library. Only `RequestCancelled` and `StaleConnection` leave it."""
 
     def __init__(self, scope: CancelScope, target: tuple[str, int] | None, inner: Any) -> None:
         self._scope = scope
         self._target = target
         self._inner = inner  # the caller's own
         self._through_proxy = False
+        self._connection: TrackedConnection | None = None  # if it was opened for this request
 
     def __call__(self, event: str, info: Mapping[str, Any], *arguments: Any, **named: Any) -> None:
         try:
             self._follow(event, info)
-        except RequestCancelled:
+        except (RequestCancelled, StaleConnection):
             raise
         except Exception:  # noqa: BLE001 - what an event carries may change with the library
             missing.report(f"trace event {event}")
@@ -132,26 +133,41 @@ class _Tracer:
         layer, _, step = event.partition(".")
         if step == "response_closed.started":
             scope.detach()
+            if self._through_proxy and self._connection is not None:
+                self._connection.retire()
         elif layer == "http2":
             scope.detach()
             if step == "send_request_headers.started":  # later than here, an exception would break other streams
                 scope.raise_if_ended()
-        elif step == "connect_tcp.started":
-            scope.raise_if_ended()
-            # tinyproxy relays bytes after the first answer: a second request would reach the server as it is, with the
-            # proxy's password.
-            self._through_proxy = self._target not in {None, (info.get("host"), info.get("port"))}
         elif step == "send_request_headers.started":
             scope.raise_if_ended()
+        elif step == "receive_response_headers.complete" or (
+            step == "receive_response_headers.failed" and "ProtocolError" in type(info.get("exception")).__name__
+        ):
+            connection = current_connection.get()
+            if connection is not None:
+                connection.raise_if_answered_in_advance()
+        else:
+            self._follow_connection(step, info)
+
+    def _follow_connection(self, step: str, info: Mapping[str, Any]) -> None:
+        scope = self._scope
+        if step == "connect_tcp.started":
+            scope.raise_if_ended()
+            # tinyproxy relays bytes after the first answer: a second request, were it only that of a redirect, would
+            # reach the server as it is, with the proxy's password.
+            self._through_proxy = self._target not in {None, (info.get("host"), info.get("port"))}
+        elif step.startswith("setup_socks5"):
+            self._through_proxy = False  # that is a tunnel
         elif step == "start_tls.started":
             scope.attach_duplicate()
         elif step == "start_tls.failed":
             scope.detach()
         elif step in {"connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete"}:
-            track(info["return_value"], scope, reusable=not self._through_proxy)
+            self._connection = track(info["return_value"], scope, opener=scope)
 
 
-def track(stream: Any, scope: CancelScope, *, reusable: bool = True) -> TrackedConnection | None:
+def track(stream: Any, scope: CancelScope, *, opener: CancelScope | None) -> TrackedConnection | None:
     """Wrap a connection of the HTTP library, and attach it; None if it hides its socket, or carries other streams.
 
     Raises:
@@ -160,7 +176,7 @@ def track(stream: Any, scope: CancelScope, *, reusable: bool = True) -> TrackedC
     if not isinstance(stream.get_extra_info("socket"), socket.socket):
         return None  # a network backend of the caller's own: it cannot be interrupted
     try:
-        tracked = TrackedConnection(stream, reusable=reusable)
+        tracked = TrackedConnection(stream, opener)
     except (AttributeError, TypeError):  # its methods are not there, or cannot be replaced
         missing.report("network_stream")
         return None
@@ -185,7 +201,7 @@ def connection_of(response: Any, scope: CancelScope) -> TrackedConnection | None
     if stream is None or scope.has_socket or extensions.get("http_version") == b"HTTP/2":
         return None
     try:
-        return track(stream, scope)
+        return track(stream, scope, opener=None)
     except RequestCancelled:
         raise
     except Exception:  # noqa: BLE001 - what the extension holds may change with the library

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from blades._clock import monotonic
-from blades._transport.cancel import ARRIVED, ConnectionLost, DeadlinePassed, RequestCancelled
+from blades._transport.cancel import ARRIVED, DRAIN_SECONDS, ConnectionLost, DeadlinePassed, RequestCancelled
 from blades._transport.connection import LAST_CHUNK, StaleConnection, TrackedConnection
 from blades._transport.threads import run_detached
 from blades._values import ResponseInfo
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from blades._transport.fast_body import FastBody
 
 END_WAIT_SECONDS: Final = 0.002  # how long a reader waits, after a complete answer, for the end of its body
-DRAIN_SECONDS: Final = 5.0  # how long the end of a body is waited for in the background, to keep the connection
 PROOF_WAIT_SECONDS: Final = 0.05  # how long the first reader of a process waits for the library to end its body
 READ_AHEAD: Final = 16  # pieces
 
@@ -81,12 +80,6 @@ class OpenedResponse:
             self.connection.end_response(self.scope)
         self.scope.detach()
         owner.response_closed()
-
-    def abandon(self) -> None:
-        """Close the response without counting it: its request is sent again."""
-        self._owner = None
-        with suppress(Exception):
-            self.raw.close()
 
     def close(self) -> bool:
         """Release the connection in a thread of its own; return False if there are no more threads.

@@ -80,14 +80,21 @@ class CallState:
             if terminal:
                 self.ended_at = monotonic()
         if terminal:
-            self._freeze()
-            cleanups, self._cleanups = self._cleanups, []  # which refer to this object in turn
-            for cleanup in cleanups:
-                cleanup()
+            self.settle()
         if self._on_end is not None or logger.isEnabledFor(logging.DEBUG):
             notify = partial(self._notify, before, to)
             run_detached(notify) if notify_in_thread or to is StreamState.CANCELLED else notify()
         return True
+
+    def settle(self) -> None:
+        """Freeze the answer of a call that has ended, and clean up. Idempotent.
+
+        Whoever cancels a call that another thread is ending at this moment must not return before the answer is frozen.
+        """
+        self._freeze()
+        cleanups, self._cleanups = self._cleanups, []  # which refer to this object in turn
+        for cleanup in cleanups:
+            cleanup()
 
     def on_end(self, listener: Callable[[], None]) -> None:
         """Have a listener called once, after the call has ended. Only before the request is sent."""
