@@ -81,7 +81,8 @@ class Proxy:
                 if method == b"CONNECT":
                     client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 else:
-                    server.sendall(received)
+                    path = b"/" + target.split(b"/", 3)[3]
+                    server.sendall(received.replace(target, path, 1))  # a server is sent no absolute address
                 self._relay(client, server)
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
