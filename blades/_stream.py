@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 class Stream:
     """One request and its answer, chunk by chunk. Made by `Agent.run_stream`.
 
-    One thread reads; any thread may cancel or look at the attributes. Three ways to read, all the same loop::
+    One thread reads; any thread may cancel the stream or read its attributes. Three ways to read, all the same loop::
 
         for chunk in stream: ...                              # owns the stream: leaving the loop ends it
-        while stream.next(): chunk = stream.current()         # may pause and go on later
+        while stream.next(): chunk = stream.current()         # may be left and continued
         chunk = next(stream)                                  # one step; StopIteration at the end
 
     `cancel`, setting `cancel_event`, leaving the ``for`` loop early, leaving a ``with`` block, `close` and dropping the
@@ -46,13 +46,13 @@ class Stream:
         Blocks until a chunk arrives. Only one thread may be inside at a time.
 
         Raises:
-            StreamError: The answer was cut short (see its children); raised again at each further call.
-            openai.OpenAIError: The official client's own exception, when the answer never started.
+            StreamError: The answer was cut short (see its subclasses); raised again at each further call.
+            openai.OpenAIError: The official client's own exception: the answer never started.
             ConfigError: The official client cannot use a setting, such as a proxy variable.
             TypeError: The request cannot be encoded: something in the options is not JSON.
             ValueError: The request cannot be encoded (a lone surrogate in a text, a non-ASCII header).
             RuntimeError: Another thread is inside this method, or this process was forked from the stream's.
-            BaseException: Whatever a signal handler of yours raises meanwhile; the stream is then cancelled.
+            BaseException: Whatever your signal handler raises meanwhile, unchanged; the stream is then cancelled.
         """
         __tracebackhide__ = True
         try:
@@ -94,7 +94,7 @@ class Stream:
         raise StopIteration
 
     def reply(self) -> Reply:
-        """Read the rest and return the whole result; that of a cancelled stream is partial (`Reply.complete`).
+        """Read the rest and return the whole result. A cancelled stream has a partial one: `Reply.complete` is False.
 
         Raises:
             Exception: As `next`.
@@ -113,21 +113,20 @@ class Stream:
     # For people
 
     def print(self, file: Writable | None = None, *, reasoning: bool = False, escape: bool = True) -> Reply:
-        """Write the text as it arrives, at once, and return the whole result.
+        """Write the text as it arrives, and return the whole result.
 
-        On a terminal, control sequences and control characters in the model's text are left out, what the terminal's
-        encoding lacks is replaced, and the cursor is left at the start of a line. To a file or a pipe goes the text
-        itself and nothing else. Ctrl-C ends the stream, not the program: the result is then partial
-        (`Reply.complete` is False), and so it is after `cancel`. In a loop over prompts, stop when
-        `reply.complete` is False: otherwise Ctrl-C only ends the current answer.
+        On a terminal, control sequences and control characters in the model's text are removed, characters that its
+        encoding lacks are replaced, and the cursor ends up at the start of a line. A file or pipe gets the text alone,
+        unchanged. Ctrl-C ends the stream but not the program, and returns a partial reply. In a loop over prompts, stop
+        when `reply.complete` is False: otherwise Ctrl-C only ends the current answer.
 
         Args:
-            file: Where to write: anything with ``write(str)``. Default: `sys.stdout`, as it is now.
+            file: Where to write: anything with ``write(str)``. Default: `sys.stdout` at the time of the call.
             reasoning: Write the reasoning as well, dimmed on a terminal unless ``NO_COLOR`` is set.
-            escape: False writes the model's text as it is to a terminal, too.
+            escape: False writes the model's text unchanged to a terminal, too.
 
         Raises:
-            Exception: as `next`; and what the file raises, such as `BrokenPipeError`, after the stream was ended.
+            Exception: As `next`; and what the file raises, such as `BrokenPipeError`: the stream is then closed.
         """
         from blades._output.terminal import print_stream  # noqa: PLC0415 - for people, who can wait for it
 
@@ -137,14 +136,14 @@ class Stream:
     def display(self) -> None:
         """Show the answer in a notebook as it arrives, as Markdown; a stream as a cell's last expression does the same.
 
-        The reasoning is folded above the text. HTML in the model's text is shown, not obeyed; an image is shown as a
-        link. At the end comes a small line: state, tokens, seconds to the first chunk, chunks a second. The stop button
-        ends the stream and leaves the partial answer, marked, and no traceback; the code after this call goes on (see
-        `state`). Nothing is returned, for a notebook would show it again; `text` and `reply` have the result. Outside a
-        notebook this is `print`.
+        Reasoning and tool calls are folded. HTML in the model's text is shown as text, an image as a link. A status
+        line follows: state, tokens, seconds to the first chunk, chunks per second. Outside a notebook this is `print`.
+        Returns None. Read the result from `text` or `reply`.
 
         Raises:
-            Exception: as `next`; what came until then stays on the page.
+            KeyboardInterrupt: The stop button was pressed. The stream is cancelled, the partial answer stays on the
+                page, marked, and neither the rest of the cell nor the next cells run; no traceback is shown.
+            Exception: As `next`; the partial answer stays on the page.
         """
         from blades._output.notebook import display_stream  # noqa: PLC0415 - for people, who can wait for it
 
@@ -156,21 +155,23 @@ class Stream:
     ) -> Generator[str]:
         """Read sentence by sentence, each as soon as it is certain: for a speech engine.
 
-        After 。！？ that is at once; otherwise the next character settles it, or after initials, numbers and
-        abbreviations the next word. The pieces joined are `text`, white space included, from the first character on,
-        however the stream ends: what is left of a cancelled one comes as the last piece, and of a failed one before
-        the exception. A piece within quotes or brackets is not cut, unless these stay open for 240 characters; an item
-        of a list and a paragraph end one, too.
+        A sentence is certain at once after 。！？, otherwise at the next character; after initials, numbers and
+        abbreviations at the next word. A list item and a paragraph end a sentence, too. Quoted or bracketed text is not
+        cut, unless it is longer than 240 characters. The pieces joined are `text`, white space included, from its first
+        character on. If the stream is cancelled or fails, the rest of the text is the last piece.
 
-        Leaving the loop early ends the stream, as with ``for chunk in stream``; so for `lines` and `words`.
+        Leaving the loop early ends the stream, as with ``for chunk in stream``; the same holds for `lines` and `words`.
 
         Args:
             language: An ISO 639 code, for the abbreviations.
-            first_at: Let the first piece go at a comma, semicolon, colon or dash, once it has so many characters.
-            markdown: "drop" leaves the marks of Markdown out of the pieces, and a piece that was nothing else.
+            first_at: End the first piece at a comma, semicolon, colon or dash, once it has this many characters.
+            markdown: "drop" removes Markdown markers, and leaves out pieces that consist of markers only.
+
+        Returns:
+            A generator of sentences.
 
         Raises:
-            ImportError: sentencex is not there: ``pip install 'blades-sdk[speech]'``.
+            ImportError: sentencex is not installed: ``pip install 'blades-sdk[speech]'``.
             TypeError: An argument of the wrong type.
             ValueError: An impossible argument.
             Exception: In the loop: as `next`.
@@ -182,10 +183,9 @@ class Stream:
         return split(self, make_splitter(language, first_at, markdown))
 
     def lines(self) -> Generator[str]:
-        """Read line by line, without line ends, each as soon as it is whole; otherwise as `sentences`.
+        """Read line by line, without line ends, each as soon as it is complete; otherwise as `sentences`.
 
-        A line ends with a line feed, before which a carriage return is dropped, and with nothing else, so that JSON
-        Lines stay whole.
+        Only a line feed ends a line, so that JSON Lines stay whole. A carriage return before it is removed.
 
         Raises:
             Exception: In the loop: as `next`.
@@ -216,15 +216,14 @@ class Stream:
     def cancel(self) -> None:
         """End the stream now. Call from any thread or signal handler, at any time, any number of times; never raises.
 
-        The reader returns within milliseconds, the server sees the disconnect, and after this method has returned
-        nothing changes any more: neither `text` nor `state`. A caller's own event is not set: it may belong to other
-        streams, too.
+        The reader returns within milliseconds, and the server sees the disconnect. After this method has returned,
+        neither `text` nor `state` changes. Your own event is not set: it may belong to other streams, too.
         """
         self._call.scope.cancel()
 
     @property
     def cancel_event(self) -> threading.Event:
-        """The event whose setting cancels this stream: the caller's own if one was given, else the stream's."""
+        """The event that cancels this stream when it is set: the one given as `cancel`, else the stream's own."""
         if self._event is None:
             self._event = self._call.scope.event()
         return cast("threading.Event", self._event)  # or whatever the caller gave instead
@@ -273,22 +272,22 @@ class Stream:
 
     @property
     def model(self) -> str | None:
-        """The model that answers, as the server names it."""
+        """The model that answers, as the server names it; None until then."""
         return self._call.decoder.model
 
     @property
     def id(self) -> str | None:
-        """The completion's id."""
+        """The completion's id, None until the server has sent one."""
         return self._call.decoder.id
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The tool calls, assembled from what was returned so far."""
+        """The tool calls, assembled from the parts returned so far."""
         return self._call.decoder.tool_calls
 
     @property
     def message(self) -> Message:
-        """What was returned so far, as the assistant's message for the next turn."""
+        """The answer so far, as an assistant message for the next request."""
         return self._call.reply().message
 
     @property
@@ -298,7 +297,7 @@ class Stream:
 
     @property
     def timing(self) -> Timing:
-        """How long it took, so far."""
+        """How long the stream has taken so far, in seconds."""
         return self._call.timing()
 
     def __repr__(self) -> str:
