@@ -5,20 +5,20 @@
     BladesError
     ├── ConfigError                 no key, or settings that must not be combined
     ├── PromptError                 a template or its parameters (also a ValueError)
-    ├── ReplyParseError             an answer that is not of the type asked for (also a ValueError)
+    ├── ReplyParseError             an answer that does not fit the requested type (also a ValueError)
     ├── ToolError                   raised by a tool, to report a failure to the model
     └── StreamError                 the stream failed before the answer was complete
         ├── StreamTruncated         the body ended properly, but the answer had not
         ├── StreamInterrupted       the connection was cut
         ├── StreamServerError       the server sent an error inside the stream
         ├── StreamProtocolError     the response is not a stream of chat completion chunks
-        ├── StreamTimeout           one of the caller's limits was reached (also a TimeoutError)
-        ├── ToolFailed              a tool raised an exception that was no ToolError
-        └── ToolRoundsExceeded      the model asked for tools in the last round that was allowed
+        ├── StreamTimeout           a time limit was reached (also a TimeoutError)
+        ├── ToolFailed              a tool raised an exception other than ToolError
+        └── ToolRoundsExceeded      the model called tools in the last round that was allowed
 
-Until the answer starts, the official client's own exceptions (``openai.APIError`` and its children) pass
-through unchanged, and so does what the caller's own code raises. Any other exception out of a stream is a bug of this
-library. All of them survive pickling, so that they reach the caller from worker processes as they were raised.
+Until the response starts, the official client's exceptions (``openai.APIError`` and its subclasses) pass through, and
+so does whatever the caller's own code raises. `Stream.next` lists the few others; anything else is a bug. All of these
+classes survive pickling, so that worker processes can report them.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ from blades._values import Reply, ToolCall
 AnyError = TypeVar("AnyError", bound=BaseException)
 
 
-# Tracebacks name an exception by its module: each class is called what a caller imports it as.
+# A traceback shows an exception's module: `blades.StreamTimeout`, as a caller imports it.
 class BladesError(Exception):
-    """The base of every exception that is this library's own."""
+    """The base class of this library's exceptions."""
 
     __module__ = "blades"
 
 
 @final
 class ConfigError(BladesError):
-    """No API key was found, or a key and a base URL come from places that must not be combined."""
+    """No usable API key or base URL was found, or the two come from places that must not be combined."""
 
     __module__ = "blades"
 
 
 @final
 class PromptError(BladesError, ValueError):
-    """A template that cannot be compiled, or parameters that do not fit it. Never holds a parameter's value."""
+    """A template cannot be compiled, or its parameters do not fit. The message never contains a parameter's value."""
 
     __module__ = "blades"
 
 
 @final
 class ReplyParseError(BladesError, ValueError):
-    """An answer is not of the type that was asked for: cancelled, cut by its length, refused, no JSON, or misfitting.
+    """An answer does not fit the requested type: it is cancelled, cut by its length, a refusal, not JSON, or different.
 
     Attributes:
         text: The text of the answer.
         reply: The answer.
-        errors: What does not fit, one dict for each place, as pydantic describes it; empty if nothing could be checked.
+        errors: Each place that does not fit, as pydantic describes it; empty if nothing could be checked.
     """
 
     __module__ = "blades"
@@ -79,7 +79,7 @@ class ReplyParseError(BladesError, ValueError):
 
 
 class ToolError(BladesError):
-    """Raised by a tool: the message is sent to the model as the result of the call, and the stream goes on."""
+    """Raise it in a tool: the model gets its message as the result of the call, and the stream goes on."""
 
     __module__ = "blades"
 
@@ -88,9 +88,9 @@ class StreamError(BladesError):
     """The stream failed before the answer was complete.
 
     Attributes:
-        text: What was handed out before the failure.
-        reply: The same as a partial `Reply`.
-        request_id: The ``x-request-id`` header of the answer, if the server sent one.
+        text: The text that was returned before the failure.
+        reply: The partial answer.
+        request_id: The ``x-request-id`` header of the response, if the server sent one.
     """
 
     __module__ = "blades"
@@ -102,13 +102,13 @@ class StreamError(BladesError):
         self.request_id: str | None = None
 
     def attach_reply(self, reply: Reply) -> None:
-        """Set what was handed out before the failure. The stream does so when it fails."""
+        """Set the partial answer. The stream does so when it fails."""
         self.text, self.reply, self.request_id = reply.text, reply, reply.request_id
 
 
 @final
 class StreamTruncated(StreamError):  # noqa: N818 - says what happened to the stream
-    """The body ended properly before the answer was complete: no finish reason, and no text before ``[DONE]``."""
+    """The body ended properly before the answer was complete: no finish reason, and no ``[DONE]`` after any content."""
 
     __module__ = "blades"
 
@@ -166,7 +166,7 @@ class StreamProtocolError(StreamError):
 
 @final
 class StreamTimeout(StreamError, TimeoutError):  # noqa: N818 - says what happened to the stream
-    """One of the caller's limits was reached.
+    """A time limit was reached.
 
     Attributes:
         limit: ``"first_chunk_timeout"``, ``"stall_timeout"`` or ``"timeout"``.
@@ -183,7 +183,7 @@ class StreamTimeout(StreamError, TimeoutError):  # noqa: N818 - says what happen
 
 @final
 class ToolFailed(StreamError):  # noqa: N818 - says what happened to the stream
-    """A tool raised an exception that was no `ToolError`. ``__cause__`` is that exception.
+    """A tool raised an exception other than `ToolError`. ``__cause__`` is that exception.
 
     Attributes:
         call: The call that failed.
@@ -198,17 +198,17 @@ class ToolFailed(StreamError):  # noqa: N818 - says what happened to the stream
 
 @final
 class ToolRoundsExceeded(StreamError):  # noqa: N818 - says what happened to the stream
-    """The model asked for tools in the last of ``max_rounds`` requests."""
+    """The model called tools in the last of ``max_rounds`` requests."""
 
     __module__ = "blades"
 
 
 def without_traceback(error: AnyError) -> AnyError:
-    """Return an exception that says the same as one that was raised, to be kept instead of it.
+    """Return a copy of an exception without its traceback, to be stored.
 
-    The traceback of the first one has every frame that it passes, the caller's among them: a stream that kept it would
-    keep all that these frames refer to, and itself, until the next garbage collection. An exception that cannot be
-    copied (only the code of an extension can make pydantic's ValidationError) is kept as it is.
+    A traceback refers to every frame that the exception passed, the caller's included: a stream that stored it would
+    keep all objects of these frames, and itself, until the next garbage collection. An exception that cannot be
+    copied (pydantic's ValidationError, for instance, which only an extension module can make) is returned unchanged.
     """
     copy = _copy_error(error)
     original: BaseException = error
@@ -226,7 +226,7 @@ def _copy_error(error: AnyError) -> AnyError:
     kind = type(error)
     built_in: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
     try:
-        # Not the class's own constructor: its parameters are unknown.
+        # The class's own constructor is not called: its parameters are unknown.
         copy: AnyError = built_in.__new__(kind, *error.args)
         built_in.__init__(copy, *error.args)
     except Exception:  # noqa: BLE001 - whatever a foreign class does: the original will do

@@ -1,4 +1,4 @@
-"""What a stream hands out: chunks, tool calls, usage, and the whole reply. Immutable, comparable, picklable."""
+"""What a stream returns: chunks, tool calls, usage, and the whole reply. Immutable, comparable, picklable."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ REPR_CHARACTERS: Final = 60  # of a text in a repr
 
 @final
 class StreamState(Enum):
-    """Where a stream is. The last three are final."""
+    """Where a stream is. The last three are terminal: they stay."""
 
     OPENING = "opening"
-    """The request is on its way; no answer yet."""
+    """The request is on its way; the response headers have not arrived."""
     STREAMING = "streaming"
     """The answer has begun."""
     FINISHED = "finished"
-    """The answer is whole."""
+    """The answer is complete."""
     CANCELLED = "cancelled"
-    """Cancelled, or left before its end."""
+    """Cancelled, or closed before its end."""
     FAILED = "failed"
     """Ended by an exception."""
 
@@ -43,13 +43,13 @@ class ToolCall:
     Attributes:
         index: Which call of the answer this is, as the server counts, or counted here if it does not. The parts of one
             call share it.
-        id: The server's identifier, to be given back with the tool's result; in a part, ``""`` if it was not sent.
+        id: The server's identifier, which the tool's result must name; in a part, ``""`` if it was not sent.
         name: The name of the function or custom tool; in a part, ``""`` if it was not sent.
         arguments: JSON text as the model wrote it, not checked; in a part, the piece. If the server sent an object
             instead of a string, this is its JSON text. The input of a custom call, which need not be JSON.
-        type: ``"function"``, ``"custom"``, or what else the server sent.
-        extra: The other fields that came with the call (``extra_content``, ...), sent back with it. Other fields inside
-            of ``function`` or ``custom`` are here under that name.
+        type: ``"function"``, ``"custom"``, or whatever the server sent.
+        extra: The call's other fields (``extra_content``, ...), which are sent back with it. Other fields inside of
+            ``function`` or ``custom`` are here under that name.
     """
 
     index: int = 0
@@ -65,7 +65,7 @@ class ToolCall:
         return self.arguments if self.type == CUSTOM else ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the call as the API has it in an assistant message, with every field that it came with."""
+        """Return the call as it stands in an assistant message of the API, with every field that the server sent."""
         shape, content = (CUSTOM, "input") if self.type == CUSTOM else ("function", "arguments")
         inner = self.extra.get(shape)
         fields = {name: value for name, value in self.extra.items() if name != shape}
@@ -76,13 +76,13 @@ class ToolCall:
 @final
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What became of one call of a tool.
+    """The result of one tool call.
 
     Attributes:
         call: The call.
         text: What the model is sent as the call's result.
         error: Why there is no result, None if there is one. The model is sent the reason as `text`.
-        seconds: How long the tool ran.
+        seconds: How long the tool ran, in seconds.
     """
 
     call: ToolCall
@@ -94,7 +94,7 @@ class ToolResult:
 @final
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The tokens an answer cost, as the server counted. What it did not send is None, never 0.
+    """The tokens of a request and its answer, as the server counted them. A missing count is None, never 0.
 
     Attributes:
         prompt_tokens: Tokens of the prompt.
@@ -110,7 +110,7 @@ class Usage:
 
     @property
     def cached_tokens(self) -> int | None:
-        """Tokens of the prompt that the server had in its cache."""
+        """Tokens of the prompt that were in the server's cache; None if the server did not say."""
         # ``prompt_cache_hit_tokens`` is DeepSeek's name, beside OpenAI's; ``input_tokens_details`` is that of servers
         # that count ``input_tokens``.
         found = self._detail("prompt_tokens_details", "cached_tokens")
@@ -119,7 +119,7 @@ class Usage:
 
     @property
     def reasoning_tokens(self) -> int | None:
-        """Tokens of the answer that were reasoning."""
+        """Tokens of the answer that were reasoning; None if the server did not say."""
         found = self._detail("completion_tokens_details", "reasoning_tokens")
         return found if found is not None else self._detail("output_tokens_details", "reasoning_tokens")
 
@@ -132,7 +132,7 @@ COUNT_DIGITS: Final = 18
 
 
 def count(value: object) -> int | None:
-    """Return a number of tokens as an int; None for what is none (servers send null, ``12.0``, or ``"12"``)."""
+    """Return a number of tokens as an int, None if it is not a number (servers send null, ``12.0``, or ``"12"``)."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= COUNT_DIGITS:
@@ -143,16 +143,15 @@ def count(value: object) -> int | None:
 @final
 @dataclass(frozen=True, slots=True, init=False)
 class Chunk:
-    """One step of an answer: everything that one event brings. ``str(chunk)`` is its text.
+    """One step of an answer: the content of one event. ``str(chunk)`` is its text.
 
     Attributes:
-        text: The new text, ``""`` if this chunk brings something else.
+        text: The new text, ``""`` if this chunk has something else.
         reasoning: New text of the model's reasoning, whatever its name on the wire is (``reasoning_content``,
             ``reasoning``, a part of type ``thinking``, ...).
         tool_calls: New parts of tool calls.
-        finish_reason: Why the answer ended, verbatim, if this chunk says it.
-        usage: The usage that came in the same event, if any. Usage that comes in an event of its own makes no chunk:
-            read `Stream.usage`.
+        finish_reason: Why the answer ended, verbatim, if this event says so.
+        usage: The usage in the same event, if any. Usage in an event of its own makes no chunk: read `Stream.usage`.
         raw: The event's JSON as parsed, with all that is not named above (images, audio, ``logprobs``, ``refusal``, a
             field that only this server knows, ...). Shared, not copied: do not change it.
         tool_results: Results of tools that have run since the last chunk.
@@ -197,7 +196,7 @@ _set_text, _set_reasoning, _set_tool_calls, _set_finish_reason, _set_usage, _set
 @final
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer as far as it came. ``str(reply)`` is its text.
+    """An answer, complete or partial. ``str(reply)`` is its text.
 
     Attributes:
         text: The text.
@@ -209,12 +208,12 @@ class Reply:
         model: The model that answered, as the server names it.
         id: The first identifier the server sent.
         request_id: The ``x-request-id`` header, to be quoted to the server's support.
-        complete: True only if the stream finished. A cancelled or failed one leaves a part of an answer.
-        extra: What the server sent besides (images, audio, citations, ``logprobs``, ...), under the server's own names,
+        complete: Whether the stream finished. A cancelled or failed stream leaves a partial answer.
+        extra: All other fields that the server sent (images, audio, citations, ``logprobs``, ...), under its own names,
             merged: texts joined, lists appended (items that have an ``index`` merged), objects merged, the last number
-            kept. Of what identifies (``id``, ``type``, ``name``, ...) the last is kept.
+            kept. Of fields that identify (``id``, ``type``, ``name``, ...) the last is kept.
         reasoning_fields: The reasoning under the server's own names (``reasoning_content``, ``reasoning_details``,
-            ...), merged in the same way: what a server that asks for the reasoning must be sent.
+            ...), merged in the same way: a server that requires the reasoning is sent these.
     """
 
     _make_bundle: ClassVar[Callable[[Reply], dict[str, str]] | None] = None
@@ -250,14 +249,14 @@ class Reply:
 
     @property
     def message(self) -> Message:
-        """The assistant message to put before the next turn, with all that the server may want back."""
+        """The answer as an assistant message for the next request, with every field that the server may require."""
         calls = [call.to_dict() for call in self.tool_calls]
         return reply_message(self.text, self.refusal, calls, self.reasoning_fields)
 
 
 @final
 class Timing(NamedTuple):
-    """How long a stream took."""
+    """How long a stream took, in seconds from the call."""
 
     first_chunk: float | None
     """Seconds from the call to the first content (text, reasoning, tool call), None before it."""
@@ -275,7 +274,7 @@ class Timing(NamedTuple):
 @final
 @dataclass(frozen=True, slots=True)
 class ResponseInfo:
-    """What the errors of a stream report of the response."""
+    """The properties of a response that errors report."""
 
     status: int = 200
     content_type: str = ""
