@@ -330,7 +330,14 @@ WIDE_ROWS: tuple[Case, ...] = (
     finishes(
         53,
         "nothing-in-it",
-        HELLO + chunk(images=[], audio=None, note="", provider_specific_fields={"citations": None, "x": [{}]}) + STOP,
+        HELLO
+        + chunk(
+            images=[],
+            reasoning_details=[{"text": None}],
+            note="",
+            provider_specific_fields={"citations": None, "x": [{}]},
+        )
+        + STOP,
         extra={},
     ),
     finishes(
