@@ -1,4 +1,4 @@
-"""Streaming chat completions that stop when told to: a thin synchronous SDK on the official ``openai`` client.
+"""Streaming chat completions with immediate cancelling: a thin synchronous SDK on the official ``openai`` client.
 
 ::
 

@@ -104,7 +104,7 @@ class Agent:
         stall_timeout: float | EllipsisType | None = ...,
         **options: Any,
     ) -> Stream:
-        """Send a prompt and return the stream of its answer at once: the request goes out in the background.
+        """Send a prompt and return the stream of its answer at once: the request is sent in the background.
 
         Args:
             prompt: A `Prompt`, a text (one user message), or a sequence of `Message` or dicts.
@@ -214,7 +214,7 @@ class Agent:
         if self._client is not None:
             raise TypeError(
                 f"{self!r} has a client of its own, whose connections cannot be pickled. Give the Agent base_url= and "
-                "api_key= (or set them in the environment of the process where it lands), or make it there."
+                "api_key= (or set them in the environment of the other process), or make it there."
             )
         return {name: value for name, value in vars(self).items() if name != "_holders"}
 
@@ -222,7 +222,7 @@ class Agent:
         vars(self).update(state, _holders={})
 
     def _holder(self) -> ClientHolder:
-        """Find what belongs to this process. A forked child finds nothing and begins anew, with a lock of its own."""
+        """Find what belongs to this process. A forked child finds nothing, and makes its own, with a new lock."""
         process = os.getpid()
         holder = self._holders.get(process)
         if holder is None:

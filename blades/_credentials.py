@@ -195,7 +195,7 @@ def _fits_header(key: str) -> bool:
 
 
 def _url_problem(url: str) -> str | None:
-    """Return what is wrong with a base URL, and the cure."""
+    """Return what is wrong with a base URL, and what to do about it."""
     shown = repr(show_url(url))
     # What is no URL at all may be a key in the wrong place.
     what = shown if "/" in url or ":" in url else "a text that is no URL"

@@ -78,12 +78,12 @@ class Message:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """A copy of what the message has besides role, content and the reasoning of a reply."""
+        """A copy of all fields of the message except role, content and the reasoning of a reply."""
         return _copy_fields(self._extra)
 
     @property
     def reply_reasoning(self) -> dict[str, Any]:
-        """A copy of the reasoning fields of the reply that this message came from; empty for any other message."""
+        """A copy of the reasoning fields of the reply that this message was made from; empty for any other message."""
         return _copy_fields(self._reasoning)
 
     def to_dict(self, *, reasoning: bool | str | None = None) -> dict[str, Any]:

@@ -184,7 +184,7 @@ def _name_error(name: str, official_names: Callable[[], AbstractSet[str]]) -> st
 
 
 def _json_fault(value: object, where: str, depth: int = 0) -> str | None:
-    """Return the place, type and cure of what is no JSON in a value. What the official client converts is let pass."""
+    """Return place and type of what is not JSON in a value, with a hint. What the official client converts passes."""
     if value is None or isinstance(value, (str, bool, int)):
         return None
     if isinstance(value, float):

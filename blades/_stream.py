@@ -240,7 +240,7 @@ class Stream:
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_call"):  # __init__ came to its end
+        if hasattr(self, "_call"):  # __init__ was completed
             self.close()
 
     # What is known so far

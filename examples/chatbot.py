@@ -1,4 +1,4 @@
-"""A conversation. Enter or Ctrl-C cancels an answer, and the chat goes on with the part that arrived; Ctrl-D leaves.
+"""A conversation. Enter or Ctrl-C cancels an answer, and the chat continues with the part that arrived; Ctrl-D leaves.
 
 Environment: OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL, OPENAI_MODEL.
 """

@@ -2,7 +2,7 @@
 
 The HTML is made here, with markdown-it-py, which escapes whatever HTML the text holds; nh3 then removes each tag,
 attribute, style and address that is not on the lists below, so that two libraries would have to fail together. No text
-of the model's stands in an attribute, but for addresses of links to the web and of mail.
+of the model's is in an attribute, except the addresses of web and mail links.
 """
 
 from __future__ import annotations

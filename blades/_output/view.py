@@ -91,7 +91,7 @@ class View:
         return pause
 
     def _tail(self, note: str) -> list[Block]:
-        """Return what stands below the last part: calls that have no result, and a refusal at the end."""
+        """Return what is shown below the last part: calls that have no result, and a refusal at the end."""
         answered = {result.call.id for part in self._transcript.parts for result in part.results}
         calls = [call for call in self._stream.tool_calls if call.id not in answered or not call.id]
         tail = [fold_calls(calls)] if calls else []

@@ -106,7 +106,7 @@ class ClientAdapter:
     def make(cls, endpoint: Endpoint, max_retries: int | None) -> ClientAdapter:
         """Make a client. Everything that the official client reads from the environment by itself stays so.
 
-        The key stands in no frame of this module: whoever shows the frames of an exception must not show it.
+        The key is in no frame of this module: tools that show the frames of an exception would show it.
         """
         with _import_lock:
             openai = import_openai()

@@ -1,7 +1,7 @@
 """One connection of the HTTP library, wrapped for two purposes.
 
-It tells the cancel scope which socket its request uses. And it enables the fast path, by withholding what follows the
-headers of an answer: see `blades._transport.fast_body`, which this module does without.
+It notifies the cancel scope of the socket that its request uses. And it enables the fast path, by withholding what
+follows the headers of an answer: see `blades._transport.fast_body`, which this module does without.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One thread that ends reads at their deadlines.
 
 A reader blocks in ``recv`` without any time limit of the socket's: Python would spend a system call more on each read
-for one, and the kernel's own (SO_RCVTIMEO) begins anew whenever a signal interrupts the call. Instead, the socket is
+for one, and the kernel's own (SO_RCVTIMEO) starts again whenever a signal interrupts the call. Instead, the socket is
 shut down at the deadline, which is how a cancel wakes the reader as well.
 """
 

@@ -7,7 +7,7 @@ depend on it. Without it a cancel still frees the reader at once, but the server
   has ended, and each request gets a ``trace`` callback.
 - ``_sleep_for_retry`` waits between attempts, as long as ``_calculate_retry_timeout`` says; here it can be interrupted.
 - The trace callback is notified of each new connection and of the end of each response.
-- ``network_stream``, an extension of a response, is the connection that it came on.
+- ``network_stream``, an extension of a response, is the connection that it arrived on.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def track(stream: Any, scope: CancelScope, *, opener: CancelScope | None) -> Tra
 
 
 def connection_of(response: Any, scope: CancelScope) -> TrackedConnection | None:
-    """Return the connection that an open response came on; wrap one that a request of other code has made."""
+    """Return the connection that an open response arrived on; wrap one that was opened by other code."""
     if getattr(response, "is_closed", False):  # a caller's hook has read it: the connection may serve another request
         return None
     extensions: Any = getattr(response, "extensions", None)

@@ -32,7 +32,7 @@ READ_AHEAD: Final = 16  # pieces
 
 
 class Owner(Protocol):
-    """The client that a response came from."""
+    """The client that a response belongs to."""
 
     def response_closed(self) -> None:
         """Count a response less: a retired client is closed with its last one."""
@@ -136,7 +136,7 @@ class FastResponse:
         return self._opened.close() if self._rest is None else self._rest.close()
 
     def _end_arrives(self, seconds: float) -> bool:
-        """Read to the end of the body, if that comes at once."""
+        """Read to the end of the body, if it arrives at once."""
         deadline = monotonic() + seconds
         while self._rest is None and (remaining := deadline - monotonic()) > 0 and self._body.wait(remaining):
             try:
@@ -237,7 +237,7 @@ class ReadAheadResponse:
         return b""
 
     def finish(self, *, wait: bool) -> None:
-        """See `Response`. The opening thread goes on to the end of the body, for a while."""
+        """See `Response`. The opening thread reads on to the end of the body, for a while."""
         del wait
         self._drain_until = monotonic() + DRAIN_SECONDS
         self._scope.begin_read(self._drain_until)

@@ -5,7 +5,7 @@
     OPENING ──> STREAMING ──> FINISHED | CANCELLED | FAILED
        └───────────────────────^
 
-A step that `_TRANSITIONS` does not have is refused: whoever comes second learns that the call has ended already.
+A step that `_TRANSITIONS` does not have is refused: the second of two endings learns that the call has already ended.
 Terminal states stay.
 """
 

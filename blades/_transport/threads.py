@@ -24,7 +24,7 @@ class Forkable(Protocol):
     """What must not go on living in a forked child."""
 
     def abandon_after_fork(self) -> None:
-        """Give up what belongs to the parent: its sockets, and locks that may be held."""
+        """Drop what belongs to the parent: its sockets, and locks that may be held."""
         ...
 
 

@@ -1,10 +1,10 @@
-"""What grows while an answer comes: texts, tool calls, and fields that nobody here knows.
+"""What grows while an answer arrives: texts, tool calls, and fields that nobody here knows.
 
 The decoder adds to all of them in steps, and each step is added as a whole or not at all, also if a signal handler
 interrupts it and ends the stream (see `CompletionDecoder.freeze`). Hence two kinds of methods. Those that prepare a
 step belong to the one thread that reads, and change nothing that a caller can see. Those that add (``append_once``) can
 be called again for the same step, by a signal handler that found it half added: `serial`, which grows from step to
-step, tells that a piece was added before.
+step, shows that a piece was added before.
 
 CPython runs signal handlers and switches threads after calls and at backward jumps only. Where a method relies on that,
 there is no call between the two statements that belong together.
@@ -39,7 +39,7 @@ class TextAccumulator:
     def __init__(self) -> None:
         self.pieces: list[str] = []
         self._joined = ""
-        self.pending_surrogate = ""  # the first half of a pair, held back until the second comes
+        self.pending_surrogate = ""  # the first half of a pair, held back until the second arrives
         self._serial = -1
         self._lock = RLock()
 
@@ -47,7 +47,7 @@ class TextAccumulator:
         return bool(self._joined or self.pieces)
 
     def prepare(self, piece: str, may_have_surrogates: bool) -> str:  # noqa: FBT001 - once per token
-        """Return what of a new piece can be handed out: whole characters."""
+        """Return the part of a new piece that can be returned: whole characters."""
         if may_have_surrogates or self.pending_surrogate:
             piece, self.pending_surrogate = self.pending_surrogate + piece, ""
             if "\ud800" <= piece[-1:] <= "\udbff":

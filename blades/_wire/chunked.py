@@ -1,7 +1,7 @@
 """Bytes of a chunked HTTP/1.1 body to its content: pure, incremental, and only what is common.
 
 The coding is that of RFC 9112, section 7.1. The last chunk, trailers, chunk extensions and whatever is malformed are
-left to the HTTP library, which stands before a chunk all the while: see `Chunked.handed_back`.
+left to the HTTP library, which is at the beginning of a chunk all the while: see `Chunked.handed_back`.
 """
 
 from __future__ import annotations

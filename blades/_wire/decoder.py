@@ -2,9 +2,9 @@
 
 The rules that hold everywhere:
 
-- One event is parsed at a time, when the next chunk is asked for: the totals hold what was handed out, nothing more.
+- One event is parsed at a time, when the next chunk is asked for: the totals hold what was returned, nothing more.
 - A chunk is made for every event that holds anything; what is not understood is merged into `Reply.extra`.
-- Every text that is handed out can be encoded: surrogates are joined across events, or replaced.
+- Every text that is returned can be encoded: surrogates are joined across events, or replaced.
 - An event is added to the totals as a whole, at one point in time, and not after `freeze`.
 """
 
@@ -55,7 +55,7 @@ class CompletionDecoder(Totals):
         self._first_event = b""
         self._saw_choices = False
         self._ended = False
-        self._failure: StreamError | None = None  # to be raised when the chunk of its event was handed out
+        self._failure: StreamError | None = None  # to be raised when the chunk of its event was returned
         self._failed = False
 
     @property

@@ -1,4 +1,4 @@
-"""Parts of tool calls to calls: which call each part belongs to, and the calls as far as they came.
+"""Parts of tool calls to calls: which call each part belongs to, and the calls so far.
 
 Servers differ in how they mark the parts of one call: by index, by id, by name, by some of them, or by nothing. The
 rules for that share one idea: a part that could begin another call does so only if the call before it is complete, and
@@ -159,12 +159,12 @@ class ToolCallAccumulator:
         return bool(self._committed)
 
     def get(self) -> tuple[ToolCall, ...]:
-        """Return the calls as far as they came."""
+        """Return the calls so far."""
         calls = self._committed.copy()
         return tuple(calls[index].get() for index in sorted(calls))
 
     def prepare(self, sent: Sequence[Any], may_have_surrogates: bool) -> Iterator[PreparedPart | None]:  # noqa: FBT001
-        """Find the call of each part that came in one event; None for a part that brings nothing.
+        """Find the call of each part of one event; None for a part without content.
 
         An iterator, because there may be many thousand parts in an event, and the stream may be cancelled meanwhile.
         """
@@ -226,10 +226,10 @@ def _begins_call(call: _Call, sent: _SentPart) -> bool:
         # Gemini numbers every call 0. Others invent an id for each part, and repeat the name.
         return sent.id != call.id and (call.complete or other_name)
     if sent.id or call.id:
-        # A name in parts, or an id that comes late.
+        # A name in parts, or an id that arrives late.
         return call.complete and sent.arguments.lstrip().startswith("{") and (other_name or bool(sent.id))
     if sent.server_index is None:
-        # Neither index nor id: the name alone tells.
+        # There is neither an index nor an id: only the name is left to compare.
         return call.complete or other_name
     return call.complete and not call.is_repeated_by(sent)
 

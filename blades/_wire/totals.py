@@ -1,4 +1,4 @@
-"""What was handed out of one answer: the totals, and the one place where an event is added to them."""
+"""What was returned of one answer: the totals, and the one place where an event is added to them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Totals:
     """The totals of one stream. One thread adds; any thread reads, and freezes.
 
     Attributes:
-        chunks: How many chunks were handed out.
+        chunks: How many chunks were returned.
         finish_reason: The last one; None if there was none.
         usage: The last one; None if there was none.
         model: The first name of the model.
@@ -67,22 +67,22 @@ class Totals:
 
     @property
     def text(self) -> str:
-        """The text that was handed out."""
+        """The text that was returned."""
         return self._text.get()
 
     @property
     def reasoning(self) -> str:
-        """The reasoning that was handed out."""
+        """The reasoning that was returned."""
         return self._reasoning.get()
 
     @property
     def refusal(self) -> str:
-        """The refusal that was handed out, in `Chunk.raw`."""
+        """The refusal that was returned, in `Chunk.raw`."""
         return self._refusal.get()
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The tool calls, assembled from the parts that were handed out."""
+        """The tool calls, assembled from the parts that were returned."""
         return self._calls.get()
 
     @property
@@ -92,7 +92,7 @@ class Totals:
 
     @property
     def _has_content(self) -> bool:
-        """Whether any text or tool call was handed out."""
+        """Whether any text or tool call was returned."""
         return bool(self._text or self._reasoning or self._refusal or self._calls)
 
     def reply(self, *, complete: bool, request_id: str | None) -> Reply:
@@ -116,7 +116,7 @@ class Totals:
         """Let nothing change any more. From any thread or signal handler, whatever the thread that adds is doing."""
         with self._lock:
             self.frozen = True
-            self._add_step()  # if this thread was adding one when the signal came
+            self._add_step()  # if the signal interrupted this thread while it was adding one
 
     def _add_text(self, text: str, may_have_surrogates: bool, event: Json) -> Chunk | None:  # noqa: FBT001 - per token
         """Add an event that is a piece of text, and nothing else; return its chunk, if it makes one."""
