@@ -148,7 +148,7 @@ class Lab:
         """Run a script in the page."""
         return self.browser.execute_script(code)
 
-    def picture(self, path: Path, height: int = 1400, element: str = "body") -> None:
+    def picture(self, path: Path, height: int = 1400, element: str = "#main") -> None:
         """Save what an element of the page looks like."""
         self.browser.set_window_size(1100, height)
         time.sleep(1)
