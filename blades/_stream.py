@@ -211,6 +211,11 @@ class Stream:
 
         display_result(self)
 
+    def _mime_(self) -> tuple[str, str]:
+        from blades._output.notebook import html_of_stream  # noqa: PLC0415 - the same, for marimo
+
+        return html_of_stream(self)
+
     # Ending
 
     def cancel(self) -> None:

@@ -394,6 +394,12 @@ class TestElsewhere:
         with pytest.raises(Exception, match="cut in the middle"):
             stream._ipython_display_()
 
+    def test_marimo_shows_the_text(self, server: LocalServer, agent: Agent) -> None:
+        """It asks a stream for its type and content, and a reply for its bundle."""
+        server.add("# One", "# Two")
+        assert agent.run_stream("go")._mime_() == ("text/html", "<h1>One</h1>\n")
+        assert agent.run("go")._repr_mimebundle_() == {"text/html": "<h1>Two</h1>\n", "text/plain": "# Two"}
+
     def test_plain_ipython_prints(self, server: LocalServer, tmp_path: Path) -> None:
         """In a terminal there is no Markdown."""
         server.add("one two", "three *four*")
