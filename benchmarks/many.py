@@ -1,4 +1,4 @@
-"""What an open stream takes: threads, memory, descriptors; and 1,000 streams within the usual limit of 1,024."""
+"""What an open stream takes: threads, memory, descriptors; and 1,000 streams within the common limit of 1,024."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ PIECES = 200_000
 
 
 def add(text: TextAccumulator, piece: str, *, may_have_surrogates: bool = False) -> str:
-    """Add a piece as the decoder does; return what can be handed out."""
+    """Add a piece as the decoder does; return what can be returned."""
     piece = text.prepare(piece, may_have_surrogates)
     text.append_once(next(SERIALS), piece)
     return piece
@@ -39,7 +39,7 @@ def flush(text: TextAccumulator) -> str:
 
 
 def add_parts(calls: ToolCallAccumulator, sent: list[Any], *, may_have_surrogates: bool = False) -> list[ToolCall]:
-    """Add parts of calls as the decoder does; return what can be handed out."""
+    """Add parts of calls as the decoder does; return what can be returned."""
     parts = [part for part in calls.prepare(sent, may_have_surrogates) if part is not None]
     calls.commit(parts)
     return [prepared.part for prepared in parts]
@@ -134,7 +134,7 @@ def test_other_threads_read_while_one_adds(
     ],
 )
 def test_halves_of_a_surrogate_pair_wait_for_each_other(pieces: list[str], handed_out: list[str], rest: str) -> None:
-    """Every text handed out can be encoded, and together they are the text."""
+    """Every text returned can be encoded, and together they are the text."""
     text = TextAccumulator()
     assert [add(text, piece, may_have_surrogates=True) for piece in pieces] == handed_out
     assert (flush(text), flush(text)) == (rest, "")

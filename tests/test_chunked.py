@@ -68,7 +68,7 @@ def test_content_comes_before_its_chunk_is_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "rest",
     [
         b"5;name=value\r\n",
         b"5 \r\n",
@@ -83,9 +83,9 @@ def test_content_comes_before_its_chunk_is_whole() -> None:
     ],
     ids=["extension", "space", "sign", "prefix", "underscore", "empty", "no CR", "too long", "no digit", "negative"],
 )
-def test_leaves_what_is_unusual(odd: bytes) -> None:
+def test_leaves_what_is_unusual(rest: bytes) -> None:
     """What is no plain size goes to the HTTP library from there on, unread."""
-    assert decode(BODY + odd + b"hello") == (CONTENT, odd + b"hello")
+    assert decode(BODY + rest + b"hello") == (CONTENT, rest + b"hello")
 
 
 def test_a_chunk_without_its_end_is_malformed() -> None:

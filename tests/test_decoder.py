@@ -18,7 +18,7 @@ HEAD = ResponseInfo(200, "text/html", "https://user:secret@example.com/v1?key=se
 
 
 def test_a_usual_stream_is_handed_out_chunk_by_chunk() -> None:
-    """Nothing is parsed before it is asked for: the totals are those of what was handed out."""
+    """Nothing is parsed before it is asked for: the totals are those of what was returned."""
     decoder = CompletionDecoder()
     decoder.feed(HELLO + STOP + data({"choices": [], "usage": {"prompt_tokens": 1}}) + DONE + b"data: not read\n\n")
     assert (decoder.text, decoder.chunks, decoder.id) == ("", 0, None)

@@ -58,7 +58,7 @@ def test_both_readers_give_the_same_values(value: Any, *, ensure_ascii: bool) ->
 @example(None, 0, b'"\xed\xa0\xbd"')
 @example(None, 0, b"\xef\xbb\xbf{}")
 def test_the_fast_reader_refuses_what_it_would_read_otherwise(value: Any, place: int, inserted: bytes) -> None:
-    """On damaged and odd JSON, the fast reader gives what `json` gives, or refuses."""
+    """On damaged and uncommon JSON, the fast parser returns what `json` returns, or refuses."""
     data = json.dumps(value).encode() if value is not None else b""
     data = data[:place] + inserted + data[place:]
     fast = result_of(fast_parser(), data)

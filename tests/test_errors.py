@@ -132,7 +132,7 @@ def test_the_copy_of_an_exception_says_the_same(error: BaseException) -> None:
 
 
 def test_what_cannot_be_copied_is_raised_again_itself(server: LocalServer) -> None:
-    """A caller's hook raises an exception that only the code of an extension can make; the stream fails as ever."""
+    """A caller's hook raises an exception that only the code of an extension can make; the stream fails."""
 
     def hook(_: object) -> None:
         pydantic.TypeAdapter(int).validate_python("no number")

@@ -92,7 +92,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 def test_enter_cancels_run_stream(server: LocalServer, environment: dict[str, str], terminal: tuple[int, int]) -> None:
-    """At a terminal, Enter ends the answer; the part that came and the state are shown, the server is told."""
+    """At a terminal, Enter ends the answer; the partial answer and the state are shown, the server notices."""
     person, program = terminal
     server.add(Answer("half an ", "answer", Stall()))
     with subprocess.Popen(
@@ -154,7 +154,7 @@ class TestChatbot:
     """A conversation that goes on, whatever becomes of an answer."""
 
     def test_it_knows_what_was_said(self, server: LocalServer, environment: dict[str, str], tmp_path: Path) -> None:
-        """Within a run, and in the next one; a failure is told, and takes its question out."""
+        """Within a run, and in the next one; a failure is reported, and removes its question."""
         server.add("One.", Answer.error(400, "not so"), "Two.", "Three.")
         file = tmp_path / "history.json"
         done = run("chatbot.py", environment, file, typed="a\n\nb\nc\n")
@@ -167,7 +167,7 @@ class TestChatbot:
     def test_an_answer_is_cancelled_and_the_chat_goes_on(
         self, server: LocalServer, environment: dict[str, str], terminal: tuple[int, int], way: str
     ) -> None:
-        """The model is told the part that came; at the end, Ctrl-C at the prompt leaves."""
+        """The model is sent the partial answer; at the end, Ctrl-C at the prompt leaves."""
         person, program = terminal
         server.add(Answer("half an ", "answer", Stall()), "Whole.")
         with started("chatbot.py", environment, stdin=program) as example:
@@ -298,7 +298,7 @@ class TestManyPrompts:
     """A file of prompts, a file of answers."""
 
     def test_answers_are_json_lines(self, server: LocalServer, environment: dict[str, str], tmp_path: Path) -> None:
-        """A failure is told and counted, and asked again by the next run, which asks nothing else."""
+        """A failure is reported and counted, and asked again by the next run, which asks nothing else."""
         server.default = lambda request: (
             Answer.error(400, "not so") if "b" in request.json["messages"][0]["content"] else "Ä: yes"
         )

@@ -1,4 +1,4 @@
-"""The log tells each change of state, and no secret."""
+"""The log reports each change of state, and no secret."""
 
 from __future__ import annotations
 
@@ -81,17 +81,17 @@ def test_state_changes_are_logged(
 ) -> None:
     """One line each, at debug, with the request id as soon as it is known; never a key or a text, at any level."""
     server.add(answer)
-    told: SimpleQueue[logging.LogRecord] = SimpleQueue()
+    logged: SimpleQueue[logging.LogRecord] = SimpleQueue()
     logger = logging.getLogger("blades")
-    handler = QueueHandler(told)
+    handler = QueueHandler(logged)
     logger.addHandler(handler)
     try:
         with caplog.at_level(logging.DEBUG, "blades"):
             use(talkative(server))
-            records = [told.get(timeout=LIMIT_SECONDS) for _ in expected]  # a cancel is told by another thread
+            records = [logged.get(timeout=LIMIT_SECONDS) for _ in expected]  # a cancel is logged by another thread
     finally:
         logger.removeHandler(handler)
-    assert told.empty()
+    assert logged.empty()
     found = [STATE_CHANGE.fullmatch(record.getMessage()) for record in records]
     assert [f"{match[2]} {match[3].removeprefix('req_local_')}" for match in found if match] == expected
     assert len({match[1] for match in found if match}) == 1

@@ -1,4 +1,4 @@
-"""A thousand streams at once, within the usual limit of 1,024 open files."""
+"""A thousand streams at once, within the common limit of 1,024 open files."""
 
 from __future__ import annotations
 

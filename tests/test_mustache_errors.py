@@ -96,7 +96,7 @@ def test_a_missing_name_is_a_problem(text: str, data: object, expected: str) -> 
     ids=lambda value: value if isinstance(value, str) and " " not in value else "",
 )
 def test_what_is_not_text_is_refused_as_text(value: object, kind: str, hint: str) -> None:
-    """The message has its type and a cure, never its value; nothing is called and nothing is used up."""
+    """The message has its type and a hint, never its value; nothing is called and nothing is used up."""
     found = problem("{{x}}", {"x": value})
     assert f"line 1: 'x' is of type {kind}, not text: {hint}" in found
     assert "hunter2" not in found

@@ -1,6 +1,6 @@
 """Damaged streams: whatever comes, the reader gets chunks or a `StreamError`, and keeps the text.
 
-``pytest tests/test_mutations.py --mutations=1000000`` tries more than the usual number.
+``pytest tests/test_mutations.py --mutations=1000000`` tries more than by default.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def shuffle_lines(body: bytes, numbers: Numbers) -> bytes:
 
 
 def replace_values(body: bytes, numbers: Numbers) -> bytes:
-    """Put odd values into the JSON of some lines, which stays JSON."""
+    """Put unexpected values into the JSON of some lines, which stays JSON."""
     lines = body.split(b"\n")
     for number in numbers.choices(range(len(lines)), k=4):
         prefix = b"data: " if lines[number].startswith(b"data: ") else b""
@@ -179,7 +179,7 @@ def check(pieces: list[bytes]) -> tuple[list[Chunk], Reply, str]:
         for step in iter(decoder.next_chunk, None):
             text += step.text
             chunks.append(step)
-            assert decoder.text == text  # nothing handed out is taken back
+            assert decoder.text == text  # nothing returned is taken back
 
     try:
         for piece in pieces:
@@ -199,7 +199,7 @@ def check(pieces: list[bytes]) -> tuple[list[Chunk], Reply, str]:
     for part in texts:
         (part or "").encode()  # every text can be encoded
     assert "".join(part.arguments for part in calls) == "" or reply.tool_calls
-    # Less than was handed out if arguments that were "{}" at first are replaced.
+    # Less than was returned if arguments that were "{}" at first are replaced.
     assert len("".join(part.arguments for part in calls)) >= sum(len(call.arguments) for call in reply.tool_calls)
     return chunks, reply, ending
 

@@ -340,7 +340,7 @@ class TestEnding:
     def test_a_failure_is_raised_and_the_partial_answer_stays(
         self, kernel: Kernel, server: LocalServer, last: str
     ) -> None:
-        """Told once, and the cell counts as failed, so that the next ones are not run."""
+        """It is reported once, and the cell counts as failed, so that the next ones are not run."""
         server.add(Answer("half an ", "answer", Cut()))
         cell = kernel.run(f"stream = agent.run_stream('go')\n{last}")
         assert (cell.status, cell.error, cell.result) == ("error", "StreamInterrupted", "")

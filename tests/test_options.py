@@ -108,7 +108,7 @@ class Float64(float):
     ],
 )
 def test_what_is_no_json_is_named(value: object, expected: str) -> None:
-    """The message names the option, the place in it, and the cure."""
+    """The message names the option, the place in it, and what to do."""
     assert error(temperature=1, max_tokens=value).startswith(f"expected options that JSON can hold, got {expected}")
 
 

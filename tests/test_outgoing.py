@@ -229,8 +229,8 @@ def test_arguments_of_an_old_history_are_repaired() -> None:
 
 def test_what_is_no_call_is_left_alone() -> None:
     """Whatever a caller wrote there is for the server to judge."""
-    odd = Message("assistant", "x", tool_calls="none", function_call={"name": "f"})
-    assert complete([odd, ASKED]) == [odd, ASKED]
+    unusual = Message("assistant", "x", tool_calls="none", function_call={"name": "f"})
+    assert complete([unusual, ASKED]) == [unusual, ASKED]
 
 
 ids = st.sampled_from(["c1", "c2", "c3"])

@@ -164,7 +164,7 @@ def read(stream: Stream, how: str, handed_out: list[str]) -> None:
 
 
 def check(stream: Stream, whole: str, handed_out: list[str], *, may_cancel: bool) -> None:
-    """Check that what was handed out is this stream's own, and that its state fits."""
+    """Check that what was returned is this stream's own, and that its state fits."""
     assert stream.state in ENDS
     assert whole.startswith(stream.text)
     if stream.state is not StreamState.FAILED:

@@ -73,14 +73,14 @@ class TestReading:
             next(stream)
 
     def test_a_loop_can_go_on_where_single_steps_stopped(self, server: LocalServer, agent: Agent) -> None:
-        """Chunks taken by next() are not handed out again."""
+        """Chunks taken by next() are not returned again."""
         server.add("one two three")
         stream = agent.run_stream("go")
         first = next(stream)
         assert first.text + "".join(chunk.text for chunk in stream) == "one two three"
 
     def test_chunks_arrive_as_they_are_sent(self, server: LocalServer, agent: Agent) -> None:
-        """A chunk is handed out while the server still holds the next one back."""
+        """A chunk is returned while the server still holds the next one back."""
         stalled_after(server, "first")
         stream = agent.run_stream("go")
         assert next(stream).text == "first"
@@ -169,11 +169,11 @@ class TestReading:
 
 
 class TestLeaving:
-    """However a stream is left, the server is told and the text stays."""
+    """However a stream is left, the server notices and the text stays."""
 
     @pytest.fixture
     def stream(self, server: LocalServer, agent: Agent) -> Stream:
-        """A stream that has handed out "a b" and would stall for ever."""
+        """A stream that has returned "a b" and would stall for ever."""
         stalled_after(server, "a ", "b")
         stream = agent.run_stream("go")
         while stream.text != "a b":
@@ -330,7 +330,7 @@ class TestCancelling:
         assert [request.json["messages"][-1]["content"] for request in server.requests] == ["sentinel"]
 
     def test_chunks_already_received_are_dropped(self, server: LocalServer, agent: Agent) -> None:
-        """After a cancel from the loop's own body nothing more is handed out, though it has arrived."""
+        """After a cancel from the loop's own body nothing more is returned, though it has arrived."""
         server.add(Answer(b"".join(event_bytes(text) for text in "abc"), Stall()))
         stream = agent.run_stream("go")
         seen = []
@@ -411,7 +411,7 @@ class TestFailing:
     def test_a_limit_is_named_with_its_seconds(
         self, limit: str, answer: Answer, text: str, server: LocalServer, agent: Agent
     ) -> None:
-        """StreamTimeout says which limit it was; the server is told to stop."""
+        """StreamTimeout says which limit it was; the server notices."""
         agent.run("warm")
         server.add(answer)
         limits: dict[str, Any] = {limit: 1.0}

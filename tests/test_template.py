@@ -71,7 +71,7 @@ def test_a_template_is_immutable() -> None:
         pytest.param(({"a": 1}, {"b": 1}), ({"b": 2}, {}), "12", id="build-wins"),
         pytest.param(({"a": 1, "b": 1}, {"b": 2}), (None, {}), "12", id="keywords-win"),
         pytest.param((UserDict(a=1), {}), (ChainMap({"b": 2}, {"a": 3}), {}), "32", id="any-mapping"),
-        pytest.param((None, {}), ({"a": 1, "b": 2, 3: 4, None: 5}, {}), "12", id="odd-keys"),
+        pytest.param((None, {}), ({"a": 1, "b": 2, 3: 4, None: 5}, {}), "12", id="uncommon-keys"),
     ],
 )
 def test_parameters_are_given_at_the_message_or_at_build(at_message: Any, at_build: Any, expected: str) -> None:

@@ -260,15 +260,15 @@ def test_a_name_and_a_description_can_be_given() -> None:
 def test_names_that_pydantic_would_not_give_a_field_are_fine() -> None:
     """They are the caller's."""
 
-    def odd(_first: int, model_config: int, json: int, schema: int = 4) -> tuple[int, ...]:
+    def unusual(_first: int, model_config: int, json: int, schema: int = 4) -> tuple[int, ...]:
         return (_first, model_config, json, schema)
 
-    tool = Tool(odd)
+    tool = Tool(unusual)
     assert tool.run(tool.read_arguments('{"_first":1,"model_config":2,"json":3}'), threading.Event()) == (1, 2, 3, 4)
 
 
 def test_a_default_that_is_no_json_stays_with_the_function() -> None:
-    """The model is told that the parameter may be left out."""
+    """The schema shows that the parameter may be left out."""
     nothing = object()
 
     def take(
@@ -346,7 +346,7 @@ def test_the_annotation_of_the_result_need_not_be_resolvable() -> None:
     ],
 )
 def test_what_is_no_tool_is_refused(make: Callable[[], object], error: type[Exception], said: str) -> None:
-    """With the cure."""
+    """With a hint."""
     with pytest.raises(error, match=said):
         make()
 

@@ -1,4 +1,4 @@
-"""The values that a stream hands out."""
+"""The values that a stream returns."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_text_of_a_value_is_its_str() -> None:
         ),
         pytest.param({"prompt_cache_hit_tokens": 5, "prompt_tokens_details": None}, 5, None, id="deepseek"),
         pytest.param(
-            {"prompt_tokens_details": [1], "output_tokens_details": {"reasoning_tokens": "7"}}, None, 7, id="odd"
+            {"prompt_tokens_details": [1], "output_tokens_details": {"reasoning_tokens": "7"}}, None, 7, id="types"
         ),
     ],
 )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ScriptedStream:
-    """A stream that hands out these chunks; `partials` are what `partial` is after each."""
+    """A stream that returns these chunks; `partials` are what `partial` is after each."""
 
     chunks: list[Chunk]
     calls: tuple[ToolCall, ...] = ()

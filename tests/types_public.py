@@ -107,7 +107,7 @@ def streams(stream: Stream) -> None:
 
 
 def values(chunk: Chunk, reply: Reply, usage: Usage, call: ToolCall, result: ToolResult) -> None:
-    """What a stream hands out."""
+    """What a stream returns."""
     assert_type(chunk.text, str)
     assert_type(chunk.reasoning, str)
     assert_type(chunk.tool_calls, tuple[ToolCall, ...])
@@ -157,8 +157,8 @@ def errors(agent: Agent) -> None:
         del standard
     except StreamServerError as refused:
         assert_type((refused.type, refused.code, refused.error), tuple[str | None, str | None, dict[str, Any]])
-    except StreamProtocolError as odd:
-        assert_type((odd.status, odd.content_type, odd.body), tuple[int | None, str, bytes])
+    except StreamProtocolError as protocol:
+        assert_type((protocol.status, protocol.content_type, protocol.body), tuple[int | None, str, bytes])
     except ToolFailed as failed:
         assert_type(failed.call, ToolCall)
     except ToolRoundsExceeded as rounds:

@@ -1355,7 +1355,7 @@ class Capture:
     """How a recorded answer ends. Its text is what `recorded_text` finds in it.
 
     Attributes:
-        chunks: How many chunks are handed out.
+        chunks: How many chunks are returned.
         characters: The length of the text.
         finish_reason, usage, error, message, client_error: As in `Case`.
     """
