@@ -33,8 +33,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_options": {"BOTTOM", "_option_types", "_transport.events"},
     "_structured": {"BOTTOM", "_options"},
     "_tools": {"BOTTOM", "_options", "_structured"},
+    "_rounds": {"BOTTOM", "_clock", "_tools"},
     "_call": {"BOTTOM", "_clock", "_options", "_wire", "_transport", "_prompts", "_tools", "_structured"},
-    "_loop": {"BOTTOM", "_clock", "_options", "_wire", "_transport", "_prompts", "_tools", "_structured", "_call"},
+    "_loop": {"BOTTOM", "_clock", "_options", "_transport", "_tools", "_rounds", "_call"},
     "_opening": {"BOTTOM", "_credentials", "_explain", "_prompts", "_transport"},
     "_stream": {"BOTTOM", "_call", "_loop", "_output", "_structured"},
     "_chat": {

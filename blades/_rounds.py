@@ -1,0 +1,243 @@
+"""One round of tool calls: which of them run, in which thread, and what the model is told of each.
+
+The calls run in threads of their own, and their outcomes are delivered to whoever reads the stream. Nothing here waits,
+but for a tool that has to run in the reader's thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
+
+from blades._clock import monotonic
+from blades._errors import ToolError, ToolFailed
+from blades._preview import short_repr, type_name
+from blades._values import ToolResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextvars import Context
+
+    from blades._tools import Approve, Tool, ToolSet
+    from blades._values import ToolCall
+
+# What the model is told of a call that has no result. Each reason has one sentence, the same in every conversation.
+CANCELLED_BEFORE: Final = "Not run: cancelled before this call had started."
+CANCELLED_WHILE: Final = "Cancelled while this call was running: it may have had an effect."
+DECLINED: Final = "Not run: declined."
+ROUNDS_EXCEEDED: Final = "Not run: the limit of rounds was reached."
+FAILED: Final = "Failed: the tool raised an exception."
+ANOTHER_FAILED: Final = "Not finished: another tool failed."
+CUT: Final = "Not run: the answer was cut off before this call was complete. Make the arguments shorter."
+FILTERED: Final = "Not run: the content filter stopped the answer."
+
+
+@final
+class StopEvent(threading.Event):
+    """The event that tools are given. Its lock is re-entrant: a signal handler may set it inside a tool's `wait`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cond = threading.Condition(threading.RLock())
+
+
+@final
+class Outcome(NamedTuple):
+    """How one call of a round ended, as it is delivered to the reader."""
+
+    position: int
+    result: ToolResult
+    failure: BaseException | None = None
+
+
+_Ready: TypeAlias = tuple["Tool", dict[str, Any]]
+StartSpan: TypeAlias = "Callable[[ToolCall], Callable[[str | None, BaseException | None], None] | None]"
+
+
+@final
+class Round:
+    """The calls of one answer, on their way to their results.
+
+    The reader's thread makes it, starts it, and takes one outcome after the other; `stop` is called from any thread.
+    Two things are decided once for each call, by the atomic `dict.setdefault`: whether it starts before the end, and
+    whether its result is handed out before the end.
+
+    Args:
+        calls: The calls, in order.
+        tools: What they may call.
+        stop_event: Given to the tools that take one.
+        deliver: Takes the outcomes of calls that ran in a thread, in that thread. It must not refer to the stream: a
+            stream that nobody else holds ends, also while its tools run.
+        context: The caller's context variables. Each call runs in a copy.
+        start_span: Starts the tracing of a call, in its context, and returns what ends it; None for no tracing.
+    """
+
+    def __init__(
+        self,
+        calls: Sequence[ToolCall],
+        tools: ToolSet,
+        *,
+        stop_event: threading.Event,
+        deliver: Callable[[Outcome], object],
+        context: Context,
+        start_span: StartSpan | None = None,
+    ) -> None:
+        self.calls: Final = tuple(calls)
+        self._stop_event = stop_event
+        self._deliver = deliver
+        self._context = context
+        self._start_span = start_span
+        self._starts: dict[int, bool] = {}  # False: it was cancelled before, or it cannot run
+        self._ends: dict[int, ToolResult | None] = {}  # None: it was cancelled before
+        self._failed_at: int | None = None
+        self._ready: dict[int, _Ready] = {}
+        self._outcomes: list[Outcome] = []  # of calls that were not run
+        self._tools = tools
+
+    def prepare(self, finish_reason: str | None) -> None:
+        """Decide which calls can run: the answer is whole, and the arguments fit."""
+        refusal = {"length": CUT, "content_filter": FILTERED}.get(finish_reason or "")
+        for position, call in enumerate(self.calls):
+            try:
+                if refusal is not None:
+                    raise ToolError(refusal)
+                self._ready[position] = self._tools.prepare(call)
+            except ToolError as error:
+                self._refuse(position, str(error))
+
+    def ask(self, approve: Approve) -> None:
+        """Ask about each call that can run. What `approve` raises passes through, and no call runs."""
+        for position in list(self._ready):
+            answer = approve(self.calls[position])
+            if not isinstance(answer, bool | str):
+                raise TypeError(f"approve must return True, False or a reason (a str), got {type_name(answer)}")
+            if answer is not True:
+                del self._ready[position]
+                self._refuse(position, f"{DECLINED[:-1]}: {answer}" if answer else DECLINED)
+            if self._stop_event.is_set():
+                return
+
+    def start(self) -> None:
+        """Start the threads. What cannot have one is left to the reader's thread."""
+        if self._stop_event.is_set():
+            self.stop()
+        for position, (tool, arguments) in list(self._ready.items()):
+            if tool.in_reader:
+                continue
+            target = functools.partial(self._run_in_thread, position, tool, arguments)
+            try:
+                threading.Thread(target=target, name=f"blades-tool-{tool.name}", daemon=True).start()
+            except RuntimeError:  # no more threads; or the interpreter is exiting
+                continue
+            del self._ready[position]
+
+    def next_outcome(self) -> Outcome | None:
+        """Run what is to run in this thread; None if there is only to wait for what is delivered.
+
+        Raises:
+            BaseException: A tool that runs here was interrupted, for instance by Ctrl-C.
+        """
+        if self._outcomes:
+            return self._outcomes.pop(0)
+        if not self._ready:
+            return None
+        position, (tool, arguments) = min(self._ready.items())
+        del self._ready[position]
+        return self._context.copy().run(self._run, position, tool, arguments, Exception)
+
+    def take(self, outcome: Outcome) -> ToolResult | None:
+        """Enter an outcome; None if the stream has ended before.
+
+        Raises:
+            ToolFailed: The tool raised an exception, which is the cause.
+        """
+        call, error = outcome.result.call, outcome.failure
+        if error is None:
+            return self._ends.setdefault(outcome.position, outcome.result)
+        self._failed_at = outcome.position
+        raise ToolFailed(f"The tool {call.name!r} raised {short_repr(error, 200)}", call=call) from error
+
+    @property
+    def done(self) -> bool:
+        """Whether every call has its result."""
+        return len(self._ends) == len(self.calls)
+
+    def stop(self) -> None:
+        """Let no further call start, and no further result be handed out. Takes no lock."""
+        for position in range(len(self.calls)):
+            self._ends.setdefault(position, None)
+            self._starts.setdefault(position, False)
+
+    def texts(self) -> list[str]:
+        """Return what the model is to be told of each call, in order; of one that has no result, why."""
+        return [self._text(position) for position in range(len(self.calls))]
+
+    def _text(self, position: int) -> str:
+        result = self._ends.get(position)
+        if result is not None:
+            return result.text
+        if self._failed_at is not None:
+            return FAILED if position == self._failed_at else ANOTHER_FAILED
+        return CANCELLED_WHILE if self._starts.get(position) else CANCELLED_BEFORE
+
+    def _refuse(self, position: int, text: str) -> None:
+        self._starts[position] = False
+        self._outcomes.append(Outcome(position, ToolResult(self.calls[position], text, error=text)))
+
+    def _run_in_thread(self, position: int, tool: Tool, arguments: dict[str, Any]) -> None:
+        outcome = self._context.copy().run(self._run, position, tool, arguments, BaseException)
+        if outcome is not None:
+            self._deliver(outcome)
+
+    def _run(self, position: int, tool: Tool, arguments: dict[str, Any], caught: type[BaseException]) -> Outcome | None:
+        """Run one call, unless it was cancelled before."""
+        if not self._starts.setdefault(position, True):
+            return None
+        call, began = self.calls[position], monotonic()
+        end_span = None if self._start_span is None else self._start_span(call)
+        text, told = "", None
+        failure: BaseException | None = None
+        try:
+            text = encodable(result_text(tool.run(arguments, self._stop_event)))
+        except ToolError as error:
+            text = told = encodable(str(error))
+            failure = error
+        except caught as error:  # raised again by `take`, in the reader's thread
+            failure = error
+        finally:
+            if end_span is not None:
+                end_span(None if self._stop_event.is_set() else text, failure)
+        raised = None if told is not None else failure
+        return Outcome(position, ToolResult(call, text, told, monotonic() - began), raised)
+
+
+def result_text(value: object) -> str:
+    """Write what a tool returned as the model is to read it."""
+    if isinstance(value, str):
+        return value
+    from pydantic_core import (
+        PydanticSerializationError,
+        to_json,
+        to_jsonable_python,
+    )
+
+    try:
+        return to_json(value).decode()
+    except PydanticSerializationError as error:
+        if "surrogates" in str(error):  # the name of a file, for instance, whose bytes are not UTF-8
+            return json.dumps(to_jsonable_python(value), ensure_ascii=False, separators=(",", ":"))
+        raise TypeError(
+            f"a tool must return a str or what pydantic can write as JSON, got {type_name(value)} ({error}): return "
+            "text made of it, a dict, a list, a dataclass or a pydantic model"
+        ) from None
+
+
+def encodable(text: str) -> str:
+    """Replace lone surrogates, which no request can carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
