@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from blades._prompts.messages import Prompt
     from blades._prompts.template import PromptTemplate
     from blades._stream import Stream
+    from blades._tools import Tool
     from blades._values import Chunk, Reply, StreamState, Timing, ToolCall, ToolResult, Usage
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "StreamTimeout",
     "StreamTruncated",
     "Timing",
+    "Tool",
     "ToolCall",
     "ToolError",
     "ToolFailed",
@@ -89,6 +91,7 @@ _LAZY = {
     "_prompts.messages": {"Prompt"},
     "_prompts.template": {"PromptTemplate"},
     "_stream": {"Stream"},
+    "_tools": {"Tool"},
     "_values": {"Chunk", "Reply", "StreamState", "Timing", "ToolCall", "ToolResult", "Usage"},
 }
 

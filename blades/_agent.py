@@ -7,31 +7,41 @@ import sys
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, final
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, final, overload
 
 from blades import _options as check
 from blades._call import Call
 from blades._chat import Chat
 from blades._errors import ConfigError
+from blades._loop import ToolLoop
 from blades._message import Message
 from blades._opening import ClientHolder, Request, send_request, start_opening
 from blades._prompts.messages import Prompt
 from blades._stream import Stream
+from blades._structured import read_format
+from blades._tools import ToolSet
 from blades._transport.client import official_names
 from blades._transport.threads import run_detached
+from blades._values import T_co
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from types import EllipsisType
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import openai
 
+    from blades._option_types import RunArguments
+    from blades._options import Timeouts
+    from blades._prompts.messages import PromptLike
+    from blades._tools import AnyTool, Approve
     from blades._transport.events import Event
-    from blades._values import Reply
+    from blades._values import Reply, ToolCall
+
+T = TypeVar("T")
 
 
 @final
-class Agent:
+class Agent(Generic[T_co]):
     """A chat model plus its settings. Call `run` or `run_stream` on it.
 
     One agent serves any number of threads and keeps its connections between calls. It can be pickled (without its
@@ -57,8 +67,15 @@ class Agent:
         max_retries: How often the official client retries before the answer starts. Default: 2, or the setting of
             `client`.
         require_finish: Whether an answer that ends with neither a finish reason nor ``[DONE]`` is a failure.
+        tools: What the model may call: functions and other callables, which the stream runs, each a `Tool` for more; a
+            dict goes out as it is, and its calls are yours to run. See docs/tools.md.
+        max_rounds: How many requests a stream may send if the model goes on asking for tools.
+        approve: Called in the reader's thread with each call of a tool, before any of the answer runs. It returns True,
+            or False or a reason to decline.
+        response_format: A pydantic model, a dataclass or a TypedDict: the answer is asked for as such an object, which
+            is then `Reply.parsed`. Or a dict as the API has it. See docs/structured.md.
         options: Anything else goes to ``chat.completions.create`` as it is: temperature, max_tokens, stop, seed,
-            response_format, tools, extra_body, ... Usage is asked for (``stream_options={"include_usage": True}``)
+            extra_body, ... Usage is asked for (``stream_options={"include_usage": True}``)
             unless you say otherwise; ``stream_options=None`` is for servers that reject the parameter.
 
     Raises:
@@ -80,6 +97,10 @@ class Agent:
         stall_timeout: float | None = 300.0,
         max_retries: int | None = None,
         require_finish: bool = True,
+        tools: Iterable[AnyTool] | None = (),
+        max_rounds: int = 10,
+        approve: Approve | None = None,
+        response_format: type[T_co] | Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         self.name: str = check.text("name", name)
@@ -91,19 +112,37 @@ class Agent:
         self._timeouts = check.timeouts((timeout, first_chunk_timeout, stall_timeout))
         self._max_retries = check.count("max_retries", max_retries)
         self._require_finish = check.flag("require_finish", require_finish)
+        self._tools = ToolSet(tools or ())
+        self._max_rounds = check.rounds(max_rounds)
+        self._approve = check.function("approve", approve)
+        self._format = read_format(response_format)
         self._options = check.options(options, official_names)
         self._holders: dict[int, ClientHolder] = {os.getpid(): self._new_holder()}
 
+    @overload
+    def run_stream(self, prompt: PromptLike, **options: Unpack[RunArguments]) -> Stream[T_co]: ...
+    @overload
+    def run_stream(
+        self, prompt: PromptLike, *, response_format: type[T], **options: Unpack[RunArguments]
+    ) -> Stream[T]: ...
+    @overload
+    def run_stream(
+        self, prompt: PromptLike, *, response_format: Mapping[str, Any] | None, **options: Unpack[RunArguments]
+    ) -> Stream[Any]: ...
     def run_stream(
         self,
-        prompt: Prompt | str | Sequence[Message | Mapping[str, Any]],
+        prompt: PromptLike,
         *,
         cancel: Event | None = None,
         timeout: float | EllipsisType | None = ...,
         first_chunk_timeout: float | EllipsisType | None = ...,
         stall_timeout: float | EllipsisType | None = ...,
+        tools: Iterable[AnyTool] | EllipsisType | None = ...,
+        max_rounds: int | EllipsisType = ...,
+        approve: Approve | EllipsisType | None = ...,
+        response_format: Any = ...,
         **options: Any,
-    ) -> Stream:
+    ) -> Stream[Any]:
         """Send a prompt and return the stream of its answer at once: the request is sent in the background.
 
         Args:
@@ -114,6 +153,10 @@ class Agent:
             timeout: Overrides the agent's `timeout` for this call (seconds; None: no limit). The next two work alike.
             first_chunk_timeout: See `timeout`.
             stall_timeout: See `timeout`.
+            tools: Overrides the agent's `tools` for this call. The next three work alike.
+            max_rounds: See `tools`.
+            approve: See `tools`.
+            response_format: See `tools`.
             options: Extra parameters for this request; they override the agent's.
 
         Raises:
@@ -122,31 +165,47 @@ class Agent:
             ConfigError: No usable key or base URL; or the agent was given a client in another process. Everything else
                 is raised by the stream.
         """
-        request = self._request(Prompt(prompt), options)
+        tool_set = self._tools if isinstance(tools, EllipsisType) else ToolSet(tools or ())
+        body, parser = self._format if isinstance(response_format, EllipsisType) else read_format(response_format)
+        request = self._request(Prompt(prompt), options, tool_set, body)
         timeouts = check.timeouts((timeout, first_chunk_timeout, stall_timeout), self._timeouts)
+        event = check.event(cancel)
         holder = self._holder()
         holder.find_endpoint()
-        call = Call(timeouts, check.event(cancel), require_finish=self._require_finish)
-        stream = Stream(call)
         # Run the request in the caller's context, so that HTTP instrumentation nests under the caller's span.
         context = copy_context()
-        if "opentelemetry.trace" in sys.modules:  # else this program does not use it
-            _start_span(context, self.name, request.body(), holder.base_url, call)
-        if not call.scope.poll():
-            call.scope.start_watching()
-            start_opening(partial(context.run, send_request, holder, request, call.scope), call.scope)
+        if not tool_set:
+            call = Call(timeouts, event, require_finish=self._require_finish)
+            stream = Stream(call, parser)
+            self._start(call, holder, request, context)
+            return stream
+        loop = ToolLoop(
+            partial(self._continue, holder, request, timeouts, context),
+            tool_set,
+            timeouts,
+            event,
+            context=context,
+            max_rounds=self._max_rounds if isinstance(max_rounds, EllipsisType) else check.rounds(max_rounds),
+            approve=self._approve if isinstance(approve, EllipsisType) else check.function("approve", approve),
+            start_span=_start_tool_span if _is_traced() else None,
+        )
+        stream = Stream(loop, parser)
+        if _is_traced():
+            _start_span(context, self.name, request.body(), holder.base_url, loop)
+        if not loop.scope.poll():
+            loop.scope.start_watching()
+            loop.start()
         return stream
 
+    @overload
+    def run(self, prompt: PromptLike, **options: Unpack[RunArguments]) -> Reply[T_co]: ...
+    @overload
+    def run(self, prompt: PromptLike, *, response_format: type[T], **options: Unpack[RunArguments]) -> Reply[T]: ...
+    @overload
     def run(
-        self,
-        prompt: Prompt | str | Sequence[Message | Mapping[str, Any]],
-        *,
-        cancel: Event | None = None,
-        timeout: float | EllipsisType | None = ...,
-        first_chunk_timeout: float | EllipsisType | None = ...,
-        stall_timeout: float | EllipsisType | None = ...,
-        **options: Any,
-    ) -> Reply:
+        self, prompt: PromptLike, *, response_format: Mapping[str, Any] | None, **options: Unpack[RunArguments]
+    ) -> Reply[Any]: ...
+    def run(self, prompt: PromptLike, **options: Any) -> Reply[Any]:
         """Send a prompt and wait for the whole answer: ``run_stream(...).reply()``, with the same arguments.
 
         A cancelled call returns the partial answer, with `Reply.complete` False.
@@ -154,17 +213,12 @@ class Agent:
         Raises:
             Exception: As `run_stream` and `Stream.next`.
         """
-        with self.run_stream(
-            prompt,
-            cancel=cancel,
-            timeout=timeout,
-            first_chunk_timeout=first_chunk_timeout,
-            stall_timeout=stall_timeout,
-            **options,
-        ) as stream:
+        with self.run_stream(prompt, **options) as stream:
             return stream.reply()
 
-    def chat(self, *, system: str | None = None, history: Prompt | Sequence[Message | Mapping[str, Any]] = ()) -> Chat:
+    def chat(
+        self, *, system: str | None = None, history: Prompt | Sequence[Message | Mapping[str, Any]] = ()
+    ) -> Chat[T_co]:
         """Begin a conversation: an object with `run_stream` and `run` as here, and the list ``messages``.
 
         Each request includes the whole conversation. The answer is added when its stream ends. The part of a cancelled
@@ -237,7 +291,37 @@ class Agent:
     def _new_holder(self) -> ClientHolder:
         return ClientHolder(self._client, self._api_key, self._base_url, self._max_retries)
 
-    def _request(self, prompt: Prompt, options: dict[str, Any]) -> Request:
+    def _start(self, call: Call, holder: ClientHolder, request: Request, context: Context) -> None:
+        """Send a request in the background."""
+        if _is_traced():
+            _start_span(context, self.name, request.body(), holder.base_url, call)
+        if not call.scope.poll():
+            call.scope.start_watching()
+            start_opening(partial(context.run, send_request, holder, request, call.scope), call.scope)
+
+    def _continue(  # noqa: PLR0917 - bound by `partial`
+        self,
+        holder: ClientHolder,
+        request: Request,
+        timeouts: Timeouts,
+        context: Context,
+        messages: Sequence[Message],
+        ends_by: float,
+    ) -> Call:
+        """Send a request of a stream that runs tools, and return its call."""
+        if messages:
+            options = request.options
+            if options.get("tool_choice") not in (None, "auto", "none"):
+                # The model has called what it must call. If it had to again, there would be no end.
+                options = {name: value for name, value in options.items() if name != "tool_choice"}
+            request = Request(options, request.prompt + messages)
+        call = Call(timeouts, require_finish=self._require_finish, ends_by=ends_by)
+        self._start(call, holder, request, context.copy())
+        return call
+
+    def _request(
+        self, prompt: Prompt, options: dict[str, Any], tools: ToolSet, response_format: Mapping[str, Any] | None
+    ) -> Request:
         """Put the request together."""
         given: dict[str, Any] = {
             "model": self.model,
@@ -253,13 +337,24 @@ class Agent:
             )
         if self.instructions is not None:
             prompt = Prompt(Message("system", self.instructions)) + prompt
+        if tools.offered:
+            given["tools"] = tools.offered
+        if response_format is not None:
+            given["response_format"] = response_format
         return Request(given, prompt)
 
 
-def _start_span(context: Context, name: str, body: Mapping[str, Any], base_url: str | None, call: Call) -> None:
-    from blades._output.tracing import start_span  # noqa: PLC0415 - only for programs that trace
+def _is_traced() -> bool:
+    return "opentelemetry.trace" in sys.modules  # else this program does not use it
 
-    end_span = context.run(start_span, name, body, base_url)
+
+def _start_span(
+    context: Context, name: str, body: Mapping[str, Any], base_url: str | None, call: Call | ToolLoop
+) -> None:
+    from blades._output import tracing  # noqa: PLC0415 - only for programs that trace
+
+    start = tracing.start_span if isinstance(call, Call) else tracing.start_agent_span
+    end_span = context.run(start, name, body, base_url)
     if end_span is None:
         return
 
@@ -269,3 +364,9 @@ def _start_span(context: Context, name: str, body: Mapping[str, Any], base_url: 
         end_span(call.reply(), state.value, state.failure, None if first is None else first - state.started_at)
 
     call.state.on_end(end)
+
+
+def _start_tool_span(call: ToolCall) -> Callable[[str | None, BaseException | None], None] | None:
+    from blades._output.tracing import start_tool_span  # noqa: PLC0415 - only for programs that trace
+
+    return start_tool_span(call)

@@ -46,14 +46,17 @@ class OtherReaderError(RuntimeError):
 class Call:
     """One answer, chunk by chunk. Read by one thread at a time: whoever has taken the response out of the scope."""
 
-    def __init__(self, timeouts: Timeouts, event: Event | None, *, require_finish: bool) -> None:
+    def __init__(
+        self, timeouts: Timeouts, event: Event | None = None, *, require_finish: bool, ends_by: float | None = None
+    ) -> None:
         self.decoder = CompletionDecoder()
         self.state = CallState(self.decoder.freeze)
         self.scope = CancelScope(self.state, event)
         self._timeouts = timeouts
         self._require_finish = require_finish
-        started = self.state.started_at
-        self._ends_by = math.inf if timeouts.timeout is None else started + timeouts.timeout
+        if ends_by is None:
+            ends_by = math.inf if timeouts.timeout is None else self.state.started_at + timeouts.timeout
+        self._ends_by = ends_by
         self._overtime = False  # something was read although a limit had passed: the next time, that limit counts
         self._complete_since: float | None = None
 
@@ -85,13 +88,28 @@ class Call:
         except BaseException:
             scope.abort(response)  # which does nothing to a call that has failed
             raise
-        self._raise_again(has_reader=response is None)
+        raise_again(self.state, has_reader=response is None)
         return None
+
+    @property
+    def totals(self) -> CompletionDecoder:
+        """Where text, usage and the like are found."""
+        return self.decoder
+
+    @property
+    def answer_text(self) -> str:
+        """The text of the last answer."""
+        return self.decoder.text
 
     def reply(self) -> Reply:
         """Return what was decoded so far."""
         complete = self.state.value is StreamState.FINISHED
         return self.decoder.reply(complete=complete, request_id=self.state.request_id)
+
+    @property
+    def request_id(self) -> str | None:
+        """The ``x-request-id`` header of the response."""
+        return self.state.request_id
 
     def timing(self) -> Timing:
         """Return how long it took so far."""
@@ -116,14 +134,6 @@ class Call:
                 self._finish(response, wait=False)
         self.scope.cancel()
 
-    def _raise_again(self, *, has_reader: bool) -> None:
-        """Raise what a call that is over has raised before."""
-        state = self.state
-        if state.active and has_reader:
-            raise OtherReaderError("This stream is being read by another thread: a stream has one reader at a time.")
-        if state.value is StreamState.FAILED and state.failure is not None:
-            raise without_traceback(state.failure)
-
     def _fail(self, error: BaseException) -> bool:
         if isinstance(error, StreamError):
             error.attach_reply(self.reply())
@@ -140,7 +150,7 @@ class Call:
             try:
                 arrival = scope.receive(deadline)
             except DeadlinePassed:
-                raise self._timed_out(limit) from None
+                raise timed_out(limit, self._timeouts) from None
             if isinstance(arrival, OpeningFailed):
                 # Anything but an Exception, from a caller's hook or transport, ends the call as Ctrl-C does.
                 if isinstance(arrival.error, Exception) and not self._fail(arrival.error):
@@ -158,7 +168,7 @@ class Call:
         scope, decoder = self.scope, self.decoder
         now, ended = monotonic(), False
         if now >= self._ends_by and self._overtime:
-            raise self._timed_out("timeout")
+            raise timed_out("timeout", self._timeouts)
         while not scope.poll():
             chunk = decoder.next_chunk()
             if chunk is not None:
@@ -195,7 +205,7 @@ class Call:
     def _late(self, limit: str) -> bool:
         """Deal with a limit that has passed: the end of the answer, if nothing that matters is missing."""
         if limit and self.state.active:
-            raise self._timed_out(limit) from None
+            raise timed_out(limit, self._timeouts) from None
         if self.decoder.needs_end:
             self.decoder.end()
         return False
@@ -245,6 +255,21 @@ class Call:
                 deadline, limit = min(deadline, self._complete_since + TRAILER_WAIT_SECONDS), ""
         return (None if deadline == math.inf else deadline), limit
 
-    def _timed_out(self, limit: str) -> StreamTimeout:
-        seconds: float = getattr(self._timeouts, limit)
-        return StreamTimeout(f"{_TIMED_OUT[limit]} within {limit}={seconds:g} seconds.", limit=limit, seconds=seconds)
+
+def raise_again(state: CallState, *, has_reader: bool) -> None:
+    """Raise what a call that is over has raised before.
+
+    Raises:
+        OtherReaderError: The call is not over, and has a reader: this is another thread.
+        BaseException: Why the call failed.
+    """
+    if state.active and has_reader:
+        raise OtherReaderError("This stream is being read by another thread: a stream has one reader at a time.")
+    if state.value is StreamState.FAILED and state.failure is not None:
+        raise without_traceback(state.failure)
+
+
+def timed_out(limit: str, timeouts: Timeouts) -> StreamTimeout:
+    """Return the error for a limit that has passed."""
+    seconds: float = getattr(timeouts, limit)
+    return StreamTimeout(f"{_TIMED_OUT[limit]} within {limit}={seconds:g} seconds.", limit=limit, seconds=seconds)

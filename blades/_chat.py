@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, final, overload
 
 from blades import _options
 from blades._message import Message
 from blades._preview import short_repr
 from blades._prompts.messages import Prompt, prompt_of
 from blades._prompts.outgoing import complete
-from blades._values import StreamState
+from blades._values import StreamState, T_co
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Unpack
 
     from blades._call import Call
-    from blades._option_types import RunOptions
+    from blades._loop import ToolLoop
+    from blades._option_types import RunArguments
     from blades._prompts.messages import PromptLike
     from blades._stream import Stream
     from blades._values import Reply
@@ -46,7 +47,7 @@ class _Turn(Protocol):
 
 @final
 class _StreamTurn(NamedTuple):
-    call: Call
+    call: Call | ToolLoop
 
     @property
     def active(self) -> bool:
@@ -58,15 +59,18 @@ class _StreamTurn(NamedTuple):
 
     @property
     def messages(self) -> Sequence[Message]:
-        return (self.call.reply().message,)
+        return self.call.reply().messages
 
 
 def _turn_of(stream: Stream) -> _Turn:
     return _StreamTurn(stream._call)  # noqa: SLF001 - see _Turn
 
 
+T = TypeVar("T")
+
+
 @final
-class Chat:
+class Chat(Generic[T_co]):
     """A conversation with an agent. Made by `Agent.chat`; a turn at a time, each from any thread."""
 
     def __init__(
@@ -90,13 +94,24 @@ class Chat:
         The turn under way is in it with its question; the answer is added when its stream has ended. The part of an
         answer that was read from a cancelled stream has ``"cancelled": True``, and reasoning is kept under
         ``"reply_reasoning"``: neither key is ever sent (see docs/templates.md). A failed turn is removed, question and
-        all. The list is the chat's own: between two turns you may change it, for instance to drop old messages.
+        all, unless tools have run in it. The list is the chat's own: between two turns you may change it, for instance
+        to drop old messages.
         """
         with self._lock:
             self._commit_turn()
             return self._messages
 
-    def run_stream(self, prompt: PromptLike, **options: Unpack[RunOptions]) -> Stream:
+    @overload
+    def run_stream(self, prompt: PromptLike, **options: Unpack[RunArguments]) -> Stream[T_co]: ...
+    @overload
+    def run_stream(
+        self, prompt: PromptLike, *, response_format: type[T], **options: Unpack[RunArguments]
+    ) -> Stream[T]: ...
+    @overload
+    def run_stream(
+        self, prompt: PromptLike, *, response_format: Mapping[str, Any] | None, **options: Unpack[RunArguments]
+    ) -> Stream[Any]: ...
+    def run_stream(self, prompt: PromptLike, **options: Any) -> Stream[Any]:
         """Take the next turn: send the conversation with `prompt` at its end, and return the stream of the answer.
 
         Tool calls that `prompt` does not answer are answered for it, with a sentence that says so.
@@ -124,7 +139,15 @@ class Chat:
             self._messages += self._asked
             return stream
 
-    def run(self, prompt: PromptLike, **options: Unpack[RunOptions]) -> Reply:
+    @overload
+    def run(self, prompt: PromptLike, **options: Unpack[RunArguments]) -> Reply[T_co]: ...
+    @overload
+    def run(self, prompt: PromptLike, *, response_format: type[T], **options: Unpack[RunArguments]) -> Reply[T]: ...
+    @overload
+    def run(
+        self, prompt: PromptLike, *, response_format: Mapping[str, Any] | None, **options: Unpack[RunArguments]
+    ) -> Reply[Any]: ...
+    def run(self, prompt: PromptLike, **options: Any) -> Reply[Any]:
         """Take the next turn and wait for the whole answer: ``run_stream(...).reply()``, with the same arguments.
 
         Raises:
@@ -142,12 +165,13 @@ class Chat:
         if turn is None or turn.active:
             return
         self._turn = None
-        if turn.state is StreamState.FAILED:
+        messages = turn.messages
+        if turn.state is StreamState.FAILED and len(messages) == 1:
             self._messages[:] = [kept for kept in self._messages if not any(kept is one for one in self._asked)]
         elif turn.state is StreamState.FINISHED:
-            self._messages += prompt_of(turn.messages).to_saved()
+            self._messages += prompt_of(messages).to_saved()
         else:
-            *whole, last = turn.messages
+            *whole, last = messages
             if last.role != "assistant":  # cancelled between two rounds of tool calls
                 whole, last = [*whole, last], Message("assistant", "")
             self._messages += prompt_of([*whole, last.cut_short()]).to_saved()

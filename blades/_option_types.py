@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import EllipsisType
+
+    from blades._tools import Tool
+    from blades._values import ToolCall
 
 
 class HasIsSet(Protocol):
@@ -63,14 +66,13 @@ class CallOptions(Options, total=False):
     model: str
 
 
-class RunOptions(CallOptions, total=False):
-    """All keyword arguments of `Agent.run_stream`. A value of ``...`` is the agent's."""
+class RunArguments(CallOptions, total=False):
+    """The keyword arguments of `Agent.run_stream` but for `response_format`. A value of ``...`` is the agent's."""
 
     cancel: HasIsSet | None
     timeout: float | EllipsisType | None
     first_chunk_timeout: float | EllipsisType | None
     stall_timeout: float | EllipsisType | None
-    tools: Sequence[Any]
-    max_rounds: int
-    approve: Callable[[Any], bool | str] | None
-    response_format: Any
+    tools: Iterable[Callable[..., Any] | Tool | Mapping[str, Any]] | EllipsisType | None
+    max_rounds: int | EllipsisType
+    approve: Callable[[ToolCall], bool | str] | EllipsisType | None

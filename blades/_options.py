@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LONGEST_SECONDS: Final = 10**9  # thirty years; sockets take no more than three hundred
 _MAX_DEPTH: Final = 100
+_Function = TypeVar("_Function")
 _Event = TypeVar("_Event", bound="HasIsSet | None")
 
 
@@ -90,6 +91,22 @@ def timeouts(values: tuple[object, object, object], agent: Timeouts | None = Non
     if agent is not None:
         given = (own if value is ... else value for value, own in zip(values, agent, strict=True))
     return Timeouts(*map(seconds, Timeouts._fields, given))
+
+
+def rounds(value: object) -> int:
+    """Check the number of requests that a stream with tools may send."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"expected max_rounds as an int, got {type_name(value)}")
+    if value < 1:
+        raise ValueError(f"expected max_rounds of 1 or more, got {value!r}")
+    return value
+
+
+def function(name: str, value: _Function) -> _Function:
+    """Check a function."""
+    if value is not None and not callable(value):
+        raise TypeError(f"expected {name} as a function, got {type_name(value)}")
+    return value
 
 
 def count(name: str, value: object) -> int | None:

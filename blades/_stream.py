@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Literal, cast, final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, Literal, cast, final
 
 from blades._call import OtherReaderError
-from blades._values import Reply
+from blades._values import Reply, T_co
 
 if TYPE_CHECKING:
     import threading
@@ -14,14 +15,15 @@ if TYPE_CHECKING:
     from typing import Self
 
     from blades._call import Call
+    from blades._loop import ToolLoop
     from blades._message import Message
     from blades._output.protocol import Writable
-    from blades._values import Chunk, StreamState, Timing, ToolCall, Usage
+    from blades._values import Chunk, ReplyParser, StreamState, Timing, ToolCall, Usage
 
 
 @final
-class Stream:
-    """One request and its answer, chunk by chunk. Made by `Agent.run_stream`.
+class Stream(Generic[T_co]):
+    """One request and its answer, chunk by chunk; with tools, as many as it takes. Made by `Agent.run_stream`.
 
     One thread reads; any thread may cancel the stream or read its attributes. Three ways to read, all the same loop::
 
@@ -33,8 +35,11 @@ class Stream:
     last reference all end the request at once and release the connection. The text returned so far stays on `text`.
     """
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call | ToolLoop, parser: ReplyParser[T_co] | None = None) -> None:
         self._chunk: Chunk | None = None
+        self._parser = parser
+        self._reply: Reply[T_co] | None = None
+        self._partial: tuple[str, Any] = ("", None)
         self._event: object = None
         self._call = call
 
@@ -93,7 +98,7 @@ class Stream:
             return self.current()
         raise StopIteration
 
-    def reply(self) -> Reply:
+    def reply(self) -> Reply[T_co]:
         """Read the rest and return the whole result. A cancelled stream has a partial one: `Reply.complete` is False.
 
         Raises:
@@ -108,11 +113,11 @@ class Stream:
         except BaseException:  # a signal handler's, between two steps
             self.close()
             raise
-        return self._call.reply()
+        return self._reply_so_far()
 
     # For people
 
-    def print(self, file: Writable | None = None, *, reasoning: bool = False, escape: bool = True) -> Reply:
+    def print(self, file: Writable | None = None, *, reasoning: bool = False, escape: bool = True) -> Reply[T_co]:
         """Write the text as it arrives, and return the whole result.
 
         On a terminal, control sequences and control characters in the model's text are removed, characters that its
@@ -258,37 +263,37 @@ class Stream:
     @property
     def text(self) -> str:
         """The text returned so far."""
-        return self._call.decoder.text
+        return self._call.totals.text
 
     @property
     def reasoning(self) -> str:
         """The reasoning returned so far, for models that show it."""
-        return self._call.decoder.reasoning
+        return self._call.totals.reasoning
 
     @property
     def finish_reason(self) -> str | None:
         """The last finish reason as the server sent it, None if it sent none."""
-        return self._call.decoder.finish_reason
+        return self._call.totals.finish_reason
 
     @property
     def usage(self) -> Usage | None:
         """The token counts as the server sent them, None if it sent none. They arrive after the finish reason."""
-        return self._call.decoder.usage
+        return self._call.totals.usage
 
     @property
     def model(self) -> str | None:
         """The model that answers, as the server names it; None until then."""
-        return self._call.decoder.model
+        return self._call.totals.model
 
     @property
     def id(self) -> str | None:
         """The completion's id, None until the server has sent one."""
-        return self._call.decoder.id
+        return self._call.totals.id
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tool calls, assembled from the parts returned so far."""
-        return self._call.decoder.tool_calls
+        return self._call.totals.tool_calls
 
     @property
     def message(self) -> Message:
@@ -296,14 +301,56 @@ class Stream:
         return self._call.reply().message
 
     @property
+    def messages(self) -> tuple[Message, ...]:
+        """What the stream adds to the conversation so far: answers, and the results of their tool calls.
+
+        They can be sent back after any ending. A call that has no result has a sentence instead, which says why.
+        """
+        return self._call.reply().messages
+
+    @property
+    def partial(self) -> Any:
+        """The JSON of the answer so far, as plain data: a dict or list that grows, None before it begins. Never raises.
+
+        It is parsed when it is read. A string at its end may be unfinished.
+        """
+        text, value = self._partial
+        if len(text) != len(self._call.answer_text):
+            from blades._structured import partial  # noqa: PLC0415 - only where it is read
+
+            text = self._call.answer_text
+            value = partial(text)
+            self._partial = text, value
+        return value
+
+    @property
+    def parsed(self) -> T_co:
+        """The answer as an object of the type that was given as `response_format`, once it is complete.
+
+        Raises:
+            ReplyParseError: The answer is no such object, or not complete.
+            TypeError: No type was given.
+        """
+        return self._reply_so_far().parsed
+
+    @property
     def request_id(self) -> str | None:
         """The ``x-request-id`` header of the response, if it has started and the server sent one."""
-        return self._call.state.request_id
+        return self._call.request_id
 
     @property
     def timing(self) -> Timing:
         """How long the stream has taken so far, in seconds."""
         return self._call.timing()
+
+    def _reply_so_far(self) -> Reply[T_co]:
+        if self._reply is not None:
+            return self._reply
+        over = not self._call.state.active
+        reply: Reply[T_co] = replace(self._call.reply(), _parser=self._parser)
+        if over:
+            self._reply = reply
+        return reply
 
     def __repr__(self) -> str:
         return f"<Stream {self.state.value}, {len(self.text)} characters>"

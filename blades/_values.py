@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Protocol, final
 
 from blades._message import Message, reply_message
 from blades._preview import short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from typing_extensions import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True, default=Any)
+else:  # typing's own has no default before Python 3.13, and none is needed when the program runs
+    from typing import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)
 
 CUSTOM: Final = "custom"
 """The type of a call whose input is a text of any form, not JSON."""
@@ -193,10 +201,20 @@ _set_text, _set_reasoning, _set_tool_calls, _set_finish_reason, _set_usage, _set
 )
 
 
+class ReplyParser(Protocol[T_co]):
+    """What makes an object of a text: a type that was given as `response_format`."""
+
+    def parse(self, text: str, reply: Reply[Any]) -> T_co:
+        """Validate the text of an answer, or raise `ReplyParseError`."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Generic[T_co]):
     """An answer, complete or partial. ``str(reply)`` is its text.
+
+    A stream that ran tools has several answers: `text`, `reasoning` and `usage` are those of all of them, the rest is
+    that of the last one.
 
     Attributes:
         text: The text.
@@ -216,7 +234,7 @@ class Reply:
             ...), merged in the same way: a server that requires the reasoning is sent these.
     """
 
-    _make_bundle: ClassVar[Callable[[Reply], dict[str, str]] | None] = None
+    _make_bundle: ClassVar[Callable[[Reply[Any]], dict[str, str]] | None] = None
 
     text: str = ""
     reasoning: str = ""
@@ -230,6 +248,10 @@ class Reply:
     complete: bool = False
     extra: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
     reasoning_fields: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+    _rounds: tuple[Message, ...] = ()
+    _parser: ReplyParser[T_co] | None = field(default=None, compare=False)
+    _parsed: list[T_co] = field(default_factory=list, init=False, compare=False)
 
     def __str__(self) -> str:
         return self.text
@@ -248,8 +270,39 @@ class Reply:
         return {"text/plain": self.text} if make_bundle is None else make_bundle(self)
 
     @property
+    def parsed(self) -> T_co:
+        """The answer as an object of the type that was given as `response_format`. Validated when it is read first.
+
+        Raises:
+            ReplyParseError: The answer is no such object. The message names the first cause.
+            TypeError: No type was given.
+        """
+        if self._parser is None:
+            raise TypeError("expected a type as response_format, got none: pass response_format=YourType to the call")
+        if not self._parsed:
+            content = self.message.content
+            self._parsed.append(self._parser.parse(content if isinstance(content, str) else "", self))
+        return self._parsed[0]
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What to add to the conversation: the answer, or all answers and the results of their tool calls.
+
+        They are valid after any ending. A part of an answer has no tool calls, since these may be cut.
+        """
+        if self._rounds:
+            return self._rounds
+        can_be_kept = self.complete or (self.text and not self.tool_calls)
+        return (self.message if can_be_kept else self.message.cut_short(),)
+
+    @property
     def message(self) -> Message:
-        """The answer as an assistant message for the next request, with every field that the server may require."""
+        """The answer as an assistant message for the next request, with every field that the server may require.
+
+        Of a stream that ran tools it is the last answer.
+        """
+        if self._rounds:
+            return next(message for message in reversed(self._rounds) if message.role == "assistant")
         calls = [call.to_dict() for call in self.tool_calls]
         return reply_message(self.text, self.refusal, calls, self.reasoning_fields)
 

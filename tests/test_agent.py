@@ -153,7 +153,7 @@ class TestArguments:
         coroutine = cancel()
         for wrong in (coroutine, threading.Event, True, lambda: True):
             with pytest.raises(TypeError, match=r"expected cancel as an event with is_set\(\)"):
-                make().run_stream("go", cancel=wrong)  # type: ignore[arg-type]
+                make().run_stream("go", cancel=wrong)  # type: ignore[call-overload]
         coroutine.close()
 
     @pytest.mark.parametrize("call", ["run", "run_stream"])

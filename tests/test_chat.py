@@ -347,7 +347,7 @@ class TestFailed:
         """Wrong arguments raise at once, and no turn has begun."""
         chat = agent.chat()
         with pytest.raises(TypeError, match="did you mean 'temperature'"):
-            chat.run_stream("Hi", temprature=1)  # type: ignore[call-arg]  # the point of the test
+            chat.run_stream("Hi", temprature=1)  # type: ignore[call-overload]  # the point of the test
         with pytest.raises(ValueError, match="empty"):
             chat.run("")
         assert chat.messages == []

@@ -14,7 +14,7 @@ import pytest
 from openai.types.chat import ChatCompletionMessage
 
 from blades import _options
-from blades._option_types import CallOptions, Options, RunOptions
+from blades._option_types import CallOptions, Options, RunArguments
 from blades._transport.client import official_names
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def test_the_listed_options_are_the_official_ones() -> None:
     assert official_names() >= _options._KNOWN_OPTIONS
     typed = CallOptions.__annotations__.keys()
     assert typed == _options._KNOWN_OPTIONS - {"tools", "response_format"}
-    assert RunOptions.__annotations__.keys() - typed == set(_options._RUN_ARGUMENTS)
+    assert {*RunArguments.__annotations__, "response_format"} - typed == set(_options._RUN_ARGUMENTS)
     assert typed - Options.__annotations__.keys() == {"model"}
 
 

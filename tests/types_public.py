@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any, assert_type
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict, assert_type
 
 import blades
 from blades import (
@@ -28,6 +29,7 @@ from blades import (
     StreamTimeout,
     StreamTruncated,
     Timing,
+    Tool,
     ToolCall,
     ToolError,
     ToolFailed,
@@ -57,8 +59,8 @@ def agents(client: openai.OpenAI, event: threading.Event) -> None:
     assert_type(agent.run("text", stall_timeout=1.5), Reply)
     with agent as same:
         assert_type(same, Agent)
-    agent.run_stream(1)  # type: ignore[arg-type] # not a prompt
-    agent.run("text", timeout="1")  # type: ignore[arg-type] # not a number of seconds
+    agent.run_stream(1)  # type: ignore[call-overload] # not a prompt
+    agent.run("text", timeout="1")  # type: ignore[call-overload] # not a number of seconds
 
 
 def chats(agent: Agent) -> None:
@@ -67,8 +69,8 @@ def chats(agent: Agent) -> None:
     assert_type(chat, Chat)
     assert_type(chat.run_stream("x", timeout=1), Stream)
     assert_type(chat.run("x", temperature=0.5, tools=[]), Reply)
-    chat.run("x", temprature=0.5)  # type: ignore[call-arg] # no such option
-    chat.run("x", temperature="hot")  # type: ignore[arg-type] # not a number
+    chat.run("x", temprature=0.5)  # type: ignore[call-overload] # no such option
+    chat.run("x", temperature="hot")  # type: ignore[call-overload] # not a number
     assert_type(chat.messages, list[dict[str, Any]])
     agent.chat(history=chat.messages)
     agent.chat(history=Prompt("x"))
@@ -104,6 +106,65 @@ def streams(stream: Stream) -> None:
     assert_type(stream.timing.chunks, int)
     with stream as same:
         assert_type(same, Stream)
+
+
+@dataclass
+class Box:
+    """A type to answer with."""
+
+    size: int
+
+
+class Lid(TypedDict):
+    """Another one."""
+
+    color: str
+
+
+def structured(agent: Agent) -> None:
+    """A type that is given goes through to what it is parsed as."""
+    assert_type(agent.run("x").parsed, Any)
+    assert_type(agent.run("x", response_format=Box), Reply[Box])
+    assert_type(agent.run("x", response_format=Box).parsed, Box)
+    assert_type(agent.run_stream("x", response_format=Lid, timeout=1), Stream[Lid])
+    assert_type(agent.run_stream("x", response_format=Lid).reply(), Reply[Lid])
+    assert_type(agent.run_stream("x", response_format=Lid).print().parsed, Lid)
+    assert_type(agent.run("x", response_format={"type": "json_object"}), Reply[Any])
+    boxes = Agent("a", model="m", response_format=Box)
+    assert_type(boxes, Agent[Box])
+    assert_type(boxes.run("x"), Reply[Box])
+    assert_type(boxes.run_stream("x", cancel=None).parsed, Box)
+    assert_type(boxes.run("x", response_format=None), Reply[Any])
+    assert_type(boxes.run("x", response_format=Lid), Reply[Lid])
+    assert_type(boxes.chat(), Chat[Box])
+    assert_type(boxes.chat().run("x"), Reply[Box])
+    assert_type(boxes.chat().run_stream("x", response_format=Lid), Stream[Lid])
+    anything: Reply[object] = boxes.run("x")
+    del anything
+    boxes.run("x", response_format="json")  # type: ignore[call-overload] # no type
+
+
+def tools(call: ToolCall, chunk: Chunk, stream: Stream) -> None:
+    """Functions and other callables, and what is asked about them."""
+
+    def search(query: str, *, cancel: threading.Event) -> list[str]:
+        return [query] if cancel.is_set() else []
+
+    def approve(asked: ToolCall) -> bool | str:
+        return "no" if asked == call else True
+
+    tool = Tool(search, name="find", description="Find it.", in_reader=True)
+    assert_type(tool, Tool)
+    assert_type((tool.name, tool.description, tool.in_reader), tuple[str, str, bool])
+    assert_type(tool.parameters, dict[str, Any])
+    agent = Agent("a", model="m", tools=[search, tool, {"type": "function"}], max_rounds=3, approve=approve)
+    assert_type(agent.run("x", tools=[tool], max_rounds=1, approve=None), Reply)
+    for result in chunk.tool_results:
+        assert_type((result.call, result.text, result.error, result.seconds), tuple[ToolCall, str, str | None, float])
+    assert_type(stream.messages, tuple[Message, ...])
+    assert_type(stream.reply().messages, tuple[Message, ...])
+    assert_type(stream.partial, Any)
+    agent.run("x", tools=["search"])  # type: ignore[list-item] # not a callable
 
 
 def values(chunk: Chunk, reply: Reply, usage: Usage, call: ToolCall, result: ToolResult) -> None:
