@@ -374,10 +374,12 @@ class CancelScope:
     def begin_read(self, deadline: float | None) -> bool:
         """Have the socket shut down at a deadline, until `end_read`; False if no thread is there to do that."""
         self._deadline = deadline
-        if deadline is not None and (not self._timed or deadline < deadline_timer.wakes_at):
-            self._timed = deadline_timer.add(self)
+        if deadline is None or (self._timed and deadline >= deadline_timer.wakes_at):
+            return True
+        with self._lock:
+            if self._socket is not None:  # else there is nothing to shut down, nor anybody to discard this scope later
+                self._timed = deadline_timer.add(self)
             return self._timed
-        return True
 
     def end_read(self) -> None:
         """Say that nobody waits for the deadline any more."""

@@ -29,14 +29,15 @@ class Timed(Protocol):
 class DeadlineTimer:
     """The thread, which exists only while reads with deadlines are under way. Call every method from any thread.
 
-    `_changed` guards `_running` and `wakes_at`, and is notified when the thread has to wake earlier. A deadline that is
-    moved back needs no notice: the thread wakes at the old one, and asks again.
+    `_changed` guards `_running`, `_added` and `wakes_at`, and is notified when the thread has to wake earlier. A
+    deadline that is moved back needs no notice: the thread wakes at the old one, and asks again.
     """
 
     def __init__(self) -> None:
         self._items: dict[Timed, None] = {}
         self._changed = threading.Condition(threading.RLock())
         self._running = False
+        self._added = False  # since the thread has looked
         self.wakes_at = math.inf  # while the thread computes, `math.inf`: everybody notifies
         track_fork(self)
 
@@ -44,6 +45,7 @@ class DeadlineTimer:
         """Ask an item from now on; return False if there is no thread to do it."""
         with self._changed:
             self._items[item] = None
+            self._added = True
             if self._running:
                 self._changed.notify()
                 return True
@@ -67,15 +69,22 @@ class DeadlineTimer:
         self._items = {}
         self._changed = threading.Condition(threading.RLock())
         self._running = False
+        self._added = False
         self.wakes_at = math.inf
 
     def _run(self) -> None:
         idle_since: float | None = None
         while True:
             with self._changed:
+                self._added = False
                 self.wakes_at = math.inf
-                now = monotonic()
-                due = min((item.expire(now) for item in list(self._items)), default=math.inf)
+                items = list(self._items)
+            now = monotonic()
+            # Without the lock: an item takes a lock of its own here, and holds that one when it is added.
+            due = min((item.expire(now) for item in items), default=math.inf)
+            with self._changed:
+                if self._added:
+                    continue
                 if self._items:
                     idle_since = None
                 elif idle_since is None:
@@ -84,8 +93,7 @@ class DeadlineTimer:
                     self._running = False
                     return
                 self.wakes_at = due
-                wait_seconds = min(due - now, LINGER_SECONDS if not self._items else threading.TIMEOUT_MAX)
-                self._changed.wait(wait_seconds)
+                self._changed.wait(max(min(due - now, LINGER_SECONDS), 0))  # nobody notifies of a discarded item
 
 
 deadline_timer = DeadlineTimer()
