@@ -616,7 +616,9 @@ def test_other_paths_and_methods_are_refused() -> None:
         ("/v1/chat/completions", 200),
         ("/v1/chat/completions/", 200),
         ("/v1/chat/completions?api-version=1", 200),
+        ("http://127.0.0.1:9/v1/chat/completions", 200),
         ("/v1//chat/completions", 404),
+        ("http://127.0.0.1:9/chat/completions", 404),
         ("//v1/chat/completions", 404),
         ("/v1/chat/completions//", 404),
         ("/chat/completions", 404),
@@ -632,7 +634,7 @@ def test_wrong_path_is_not_found(path: str, status: int) -> None:
         response = connection.getresponse()
         body = response.read()
         assert response.status == status
-        assert status == 200 or message_of(body) == f"Invalid URL (POST {path})"
+        assert status == 200 or message_of(body) == f"Invalid URL (POST {path.removeprefix('http://127.0.0.1:9')})"
 
 
 def test_base_path_can_be_chosen() -> None:

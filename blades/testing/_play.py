@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from blades.testing._answers import MODEL, Answer, Cut, Reset, Stall, encode_json
@@ -22,7 +23,7 @@ Script: TypeAlias = "str | Answer | Callable[[Request], str | Answer]"
 
 def refuse(request: Request, base_path: str, api_key: str | None) -> Answer | None:
     """Answer a request that is no proper chat request; return None for one that is."""
-    path = request.path.partition("?")[0]
+    path = re.sub(r"^https?://[^/?]*", "", request.path.partition("?")[0])  # a forward proxy may pass on a whole URL
     # One slash at the end is accepted; a doubled one inside, or a missing prefix, is another path.
     chat = path.removesuffix("/") == f"{base_path}/chat/completions"
     allowed = "POST" if chat else "GET"
