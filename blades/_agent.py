@@ -297,7 +297,7 @@ class Agent(Generic[T_co]):
             _start_span(context, self.name, request.body(), holder.base_url, call)
         if not call.scope.poll():
             call.scope.start_watching()
-            start_opening(partial(context.run, send_request, holder, request, call.scope), call.scope)
+            start_opening(partial(context.run, send_request, holder, request, call.scope), call.scope, call.deadline())
 
     def _continue(  # noqa: PLR0917 - bound by `partial`
         self,

@@ -126,6 +126,10 @@ class Call:
             last_chunk=since_start(state.last_content_at),
         )
 
+    def deadline(self) -> float | None:
+        """Return the time limit that comes first, on the clock of `monotonic`; None if there is none."""
+        return self._deadline(monotonic())[0]
+
     def close(self) -> None:
         """End the call: as finished if the answer is known to be complete, else as cancelled. Never raises."""
         if self.state.active and self.decoder.finished:

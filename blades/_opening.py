@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from blades._credentials import explain_client_failure, find_endpoint
 from blades._errors import ConfigError
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from blades._prompts.messages import Prompt
     from blades._prompts.outgoing import Reasoning
     from blades._transport.cancel import CancelScope
-
-
-INLINE_READ_TIMEOUT_SECONDS: Final = 60.0  # there is no thread to keep the stream's own limits while it opens
 
 
 @final
@@ -130,12 +127,12 @@ class ClientHolder:
             error.add_note(note)
 
 
-def start_opening(opening: partial[None], scope: CancelScope) -> None:
+def start_opening(opening: partial[None], scope: CancelScope, deadline: float | None) -> None:
     """Send a request in a background thread; in this one where none can be started, as at the interpreter's exit."""
     try:
         threading.Thread(target=opening, name="blades-open", daemon=True).start()
     except RuntimeError:
-        scope.open_inline(INLINE_READ_TIMEOUT_SECONDS)
+        scope.read_inline(deadline)
         opening()
 
 

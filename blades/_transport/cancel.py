@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 SHUTDOWN_WAKES: Final = sys.platform != "win32"  # https://github.com/python/cpython/issues/91913
 ARRIVED: Final = 0.0  # a deadline that has passed: read what has arrived already, and do not wait
+POLL_RESOLUTION_SECONDS: Final = 0.001  # poll() counts in milliseconds
+INLINE_READ_TIMEOUT_SECONDS: Final = 60.0  # of an answer that is read ahead where there is no other thread
 DRAIN_SECONDS: Final = 5.0  # how long the end of a body is waited for in the background, to keep the connection
 LONGEST_WAIT_SECONDS: Final = threading.TIMEOUT_MAX if SHUTDOWN_WAKES else 0.1  # how long Ctrl-C may go unnoticed
 
@@ -148,6 +150,7 @@ class CancelScope:
         self.retries = 0  # how many times the official client has waited to try again
         self.fresh_only = False  # a connection that was used before is not good enough any more
         self.read_timeout_seconds: float | None = None  # of each read of the opening thread, where that is the reader's
+        self._opens_by = math.inf  # the same thread's deadline for the headers of the answer
         self.expired = False  # a deadline has passed while a thread was reading, and the socket was shut down for that
         self._responses: list[Response | Waiting] = [WAITING]  # empty while a thread has taken the response
         self._socket: socket.socket | None = None
@@ -308,11 +311,12 @@ class CancelScope:
         """
         self.raise_if_ended()
         self.retries += 1
-        deadline = monotonic() + seconds
+        deadline = min(monotonic() + seconds, self._opens_by)
         while (remaining := deadline - monotonic()) > 0 and self.state.active:
             with suppress(Empty):
                 self.wake_opener.get(timeout=min(remaining, LONGEST_WAIT_SECONDS))
         self.raise_if_ended()
+        self._raise_if_late()
 
     # The socket
 
@@ -361,9 +365,29 @@ class CancelScope:
                 self._timed = False
                 deadline_timer.discard(self)
 
-    def open_inline(self, read_timeout_seconds: float) -> None:
-        """Note that the reader's own thread opens the request: nobody takes what is read ahead, nor wakes it."""
-        self.read_timeout_seconds = read_timeout_seconds
+    def read_inline(self, opens_by: float | None = None) -> None:
+        """Note that the reader's own thread reads for the HTTP library: nobody takes what is read ahead, nor wakes it.
+
+        Args:
+            opens_by: The deadline for the headers of the answer.
+        """
+        self.read_timeout_seconds = INLINE_READ_TIMEOUT_SECONDS
+        if opens_by is not None:
+            self._opens_by = opens_by
+
+    def limit_read(self, timeout: float | None, *, opening: bool) -> float | None:
+        """Return the time limit of a read of the HTTP library, given its own.
+
+        Raises:
+            RequestCancelled: There is no time left. The reader will find that its limit has passed.
+        """
+        limit = self.read_timeout_seconds
+        if limit is None:
+            return timeout
+        if opening:
+            self._raise_if_late()
+            limit = min(limit, max(self._opens_by - monotonic(), POLL_RESOLUTION_SECONDS))
+        return limit if timeout is None else min(timeout, limit)
 
     def needs_fresh_connection(self) -> None:
         """Note that the server had closed a connection while it was idle: the next one must be new."""
@@ -406,6 +430,10 @@ class CancelScope:
         self._lock = threading.RLock()
         self._timed = False
         self.detach()
+
+    def _raise_if_late(self) -> None:
+        if monotonic() >= self._opens_by:
+            raise RequestCancelled
 
     def _shut_down(self) -> None:
         sock = self._duplicate or self._socket

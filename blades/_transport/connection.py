@@ -17,14 +17,13 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
 from blades._clock import monotonic
-from blades._transport.cancel import shut_down
+from blades._transport.cancel import POLL_RESOLUTION_SECONDS, shut_down
 
 if TYPE_CHECKING:
     from blades._transport.cancel import CancelScope
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 POLL_SECONDS: Final = 0.05  # how often a thread that reads for other streams looks whether its own has ended
-POLL_RESOLUTION_SECONDS: Final = 0.001  # poll() counts in milliseconds
 _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0"
 
 Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
@@ -110,14 +109,15 @@ class TrackedConnection:
         scope = current_scope.get()
         if scope is not None and self.multiplexed and self.supports_fast_path:
             timeout = self._wait_for_others(scope, timeout)
-        if scope is not None and scope.read_timeout_seconds is not None:
-            limit = scope.read_timeout_seconds
-            timeout = limit if timeout is None else min(timeout, limit)
+        scope = self._scope
         try:
-            data = self._read(max_bytes, timeout, **named)
+            limit = timeout if scope is None else scope.limit_read(timeout, opening=self._awaits_headers)
+            data = self._read(max_bytes, limit, **named)
         except Exception as error:
             cause = error.__cause__ or error
-            if isinstance(cause, OSError) and not isinstance(cause, TimeoutError):
+            if isinstance(cause, TimeoutError) and scope is not None:
+                scope.limit_read(timeout, opening=self._awaits_headers)  # which raises if that was the limit
+            elif isinstance(cause, OSError):
                 self._raise_if_stale()
             raise
         if not data:

@@ -13,8 +13,8 @@ import ssl
 from typing import TYPE_CHECKING, Final, final
 
 from blades._clock import monotonic
-from blades._transport.cancel import ARRIVED, ConnectionLost, DeadlinePassed
-from blades._transport.connection import POLL_RESOLUTION_SECONDS, Selector, TrackedConnection
+from blades._transport.cancel import ARRIVED, POLL_RESOLUTION_SECONDS, ConnectionLost, DeadlinePassed
+from blades._transport.connection import Selector, TrackedConnection
 from blades._wire.chunked import LAST_CHUNK, Chunked
 
 if TYPE_CHECKING:
@@ -123,10 +123,11 @@ class FastBody:
 def raised_by_socket(error: BaseException) -> bool:
     """Return whether an exception comes from a socket's own method, called in the frame that has just caught it.
 
-    An exception of a signal handler that ran meanwhile has the handler's frame at the end of its traceback.
+    An exception of a signal handler that ran meanwhile has the handler's frame in its traceback.
     """
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    module = None if frame is None else frame.tb_frame.f_globals.get("__name__")
-    return module in {__name__, ssl.__name__, socket.__name__}
+    entry = error.__traceback__
+    while entry is not None:
+        if entry.tb_frame.f_globals.get("__name__") not in {__name__, ssl.__name__, socket.__name__}:
+            return False
+        entry = entry.tb_next
+    return True

@@ -7,9 +7,9 @@ cancel whatever the library is doing, and no exception of a caller's signal hand
 
 from __future__ import annotations
 
-import math
 import threading
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
@@ -17,7 +17,7 @@ from blades._clock import monotonic
 from blades._transport.cancel import ARRIVED, DRAIN_SECONDS, ConnectionLost, DeadlinePassed, RequestCancelled
 from blades._transport.connection import LAST_CHUNK, StaleConnection, TrackedConnection
 from blades._transport.threads import run_detached
-from blades._values import ResponseInfo
+from blades._values import ResponseInfo, StreamState
 from blades._wire.inflate import ENCODINGS, Inflater
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ class FastResponse:
         if not self._body.ended:
             self._rest = ReadAheadResponse(self._opened)
             if not run_detached(self._rest.read_all):
+                self._opened.scope.read_inline()
                 self._rest.read_all()
             return self._rest.read(deadline)
         if not self._ended:
@@ -132,8 +133,10 @@ class FastResponse:
             self.close()
 
     def close(self) -> bool:
-        """See `Response`."""
-        return self._opened.close() if self._rest is None else self._rest.close()
+        """See `Response`. A body that has ended was given back to the library, or is closed when this object goes."""
+        if self._rest is not None:
+            return self._rest.close()
+        return self._ended or self._opened.close()
 
     def _end_arrives(self, seconds: float) -> bool:
         """Read to the end of the body, if it arrives at once."""
@@ -145,7 +148,7 @@ class FastResponse:
             except DeadlinePassed:
                 continue
             except ConnectionLost:
-                self._opened.release()
+                self._opened.close()
                 return True
         return False
 
@@ -160,10 +163,12 @@ class FastResponse:
     def _give_back(self) -> None:
         """Let the library read the last chunk, which is all that the body is to it: its connection is free then.
 
-        A library that is not known to read what is pushed back does it in the background: it may wait for ever.
+        A library that is not known to read what is pushed back does it in the background: it may wait for ever. So
+        does any library for the main thread, where an exception of a signal handler, in the midst of the library's
+        code, would leave the connection taken in its pool for ever.
         """
         connection = self._opened.connection
-        if connection is None or connection.is_proven:
+        if connection is None or (connection.is_proven and threading.current_thread() is not threading.main_thread()):
             self._let_library_end()
             return
         self._opened.scope.begin_read(monotonic() + DRAIN_SECONDS)
@@ -198,12 +203,12 @@ class ReadAheadResponse:
         self.info = opened.info
         self._opened = opened
         self._scope = opened.scope
-        self._stopped = False
         self._ended = False
-        self._drain_until = math.inf
         self._wanted: SimpleQueue[None] = SimpleQueue()  # one item for each piece that may be read ahead
         for _ in range(READ_AHEAD):
             self._wanted.put(None)
+        # Whatever becomes of this object: an exception between two steps of its reader may lose it.
+        self._scope.state.add_cleanup(partial(self._wanted.put, None))
 
     def read_all(self) -> None:
         """Read the body piece by piece, not further ahead than the reader can take: for the opening thread."""
@@ -212,7 +217,7 @@ class ReadAheadResponse:
             for piece in self._pieces():
                 if scope.state.active and scope.read_timeout_seconds is None:
                     self._wanted.get()
-                if self._stopped or monotonic() > self._drain_until:
+                if not scope.state.active and not self._drains():
                     break
                 scope.deliver(piece)
             else:
@@ -239,15 +244,16 @@ class ReadAheadResponse:
     def finish(self, *, wait: bool) -> None:
         """See `Response`. The opening thread reads on to the end of the body, for a while."""
         del wait
-        self._drain_until = monotonic() + DRAIN_SECONDS
-        self._scope.begin_read(self._drain_until)
-        self._wanted.put(None)
+        self._scope.begin_read(monotonic() + DRAIN_SECONDS)
 
     def close(self) -> bool:
         """See `Response`. The opening thread stops with the next piece; the scope has shut its socket down."""
-        self._stopped = True
-        self._wanted.put(None)
         return True
+
+    def _drains(self) -> bool:
+        """Return whether the rest of an ended call's body is wanted, for the sake of the connection."""
+        state = self._scope.state
+        return state.value is StreamState.FINISHED and monotonic() < (state.ended_at or monotonic()) + DRAIN_SECONDS
 
     def _pieces(self) -> Iterator[bytes]:
         """Read the decoded body through the library; no piece is empty."""
