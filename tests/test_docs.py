@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import blades
+
 if TYPE_CHECKING:
     from blades.testing import LocalServer
 
@@ -34,6 +36,12 @@ def test_the_blocks_of_a_page_run(page: Path, server: LocalServer, monkeypatch: 
     monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(blocks(page), str(page), "exec"), namespace)
+
+
+def test_the_reference_has_every_public_name() -> None:
+    """The page is written by hand, in an order that reads well."""
+    listed = re.findall(r"^::: blades\.([A-Z]\w+)$", (ROOT / "docs" / "reference.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(blades.__all__)
 
 
 def test_the_readme_is_short() -> None:
