@@ -145,7 +145,7 @@ def reply_message(
     Args:
         text: The answer.
         refusal: The refusal, ``""`` for none.
-        tool_calls: The calls as the API has them, with every field they came with. Arguments that are no JSON object go
+        tool_calls: The calls as the API has them, with every field that was sent. Arguments that are no JSON object go
             back as one: empty ones as ``{}``, any other text as ``{"invalid": text}``.
         reasoning_fields: The reasoning by the names that the server used.
     """

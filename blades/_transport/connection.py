@@ -141,7 +141,7 @@ class TrackedConnection:
     # What the response calls
 
     def raise_if_answered_in_advance(self) -> None:
-        """Raise `StaleConnection` if no byte has arrived since the request: what was read is somebody else's answer."""
+        """Raise `StaleConnection` if no byte has arrived since the request: what was read answers another."""
         if self._scope is not None and self._requests > 1 and not self._received_bytes and not self.multiplexed:
             self.retire()
             raise StaleConnection

@@ -1,7 +1,7 @@
 """What is asked of the official client's private side, and of its HTTP library's, beyond a plain request.
 
 Every name is asked for here, and each can be missing or behave differently: streaming, retries and time limits do not
-depend on it. Without it a cancel still frees the reader at once, but the server notices later.
+depend on it. Without it `next()` still returns at once after a cancel, but the server notices later.
 
 - ``_prepare_request(request)`` runs before each attempt, outside the part that retries: nothing leaves once the call
   has ended, and each request gets a ``trace`` callback.
