@@ -26,7 +26,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:  # noqa: N802 - the standard library's name
+    def do_POST(self) -> None:
         """Answer."""
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if asked.get("tools") and asked["messages"][-1]["role"] != "tool":

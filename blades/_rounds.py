@@ -112,7 +112,7 @@ class Round:
         for position in list(self._ready):
             answer = approve(self.calls[position])
             if not isinstance(answer, bool | str):
-                raise TypeError(f"approve must return True, False or a reason (a str), got {type_name(answer)}")
+                raise TypeError(f"expected True, False or a reason (a str) from approve(), got {type_name(answer)}")
             if answer is not True:
                 del self._ready[position]
                 self._refuse(position, f"{DECLINED[:-1]}: {answer}" if answer else DECLINED)
@@ -229,7 +229,7 @@ def result_text(value: object) -> str:
         if "surrogates" in str(error):  # the name of a file, for instance, whose bytes are not UTF-8
             return json.dumps(to_jsonable_python(value), ensure_ascii=False, separators=(",", ":"))
         raise TypeError(
-            f"a tool must return a str or what pydantic can write as JSON, got {type_name(value)} ({error}): return "
+            f"expected a str or what pydantic can write as JSON from a tool, got {type_name(value)} ({error}): return "
             "text made of it, a dict, a list, a dataclass or a pydantic model"
         ) from None
 

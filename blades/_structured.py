@@ -57,15 +57,15 @@ class ResponseType(Generic[T]):
             schema = self._adapter.json_schema()
         except (pydantic.PydanticUserError, NameError) as error:
             raise TypeError(
-                "response_format must be a pydantic model, a dataclass, a TypedDict, or a dict as the API has it; got "
-                f"{short_repr(kind)}: {str(error).partition(chr(10))[0]}"
+                "expected response_format as a pydantic model, a dataclass, a TypedDict, or a dict as the API has it, "
+                f"got {short_repr(kind)}: {str(error).partition(chr(10))[0]}"
             ) from error
         if "$ref" in schema:  # a recursive type
             schema = {**_resolve(schema["$ref"], schema), "$defs": schema["$defs"]}
         if schema.get("type") != "object":
             raise TypeError(
-                f"response_format must be an object at the root, got {short_repr(kind)}: put it into a field of a "
-                "pydantic model, a dataclass or a TypedDict."
+                f"expected response_format with an object at the root, got {short_repr(kind)}: put it into a field of "
+                "a pydantic model, a dataclass or a TypedDict"
             )
         strict = _strict_schema(schema)
         self.format: dict[str, Any] = {

@@ -35,7 +35,7 @@ def test_the_blocks_of_a_page_run(page: Path, server: LocalServer, monkeypatch: 
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile(blocks(page), str(page), "exec"), namespace)
+    exec(compile(blocks(page), str(page), "exec", dont_inherit=True), namespace)
 
 
 def test_the_reference_has_every_public_name() -> None:

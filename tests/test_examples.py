@@ -418,3 +418,91 @@ SHORT = sorted({path.name for path in EXAMPLES.glob("*.py")} - {"fan_out_dask.py
 def test_an_example_is_short(name: str) -> None:
     """Read in a minute."""
     assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) < 90
+
+
+def test_tools_answers_about_a_folder(server: LocalServer, environment: dict[str, str], tmp_path: Path) -> None:
+    """The tools read the folder, and nothing outside of it."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "tea.txt").write_text("Green tea: 80 degrees.\nBlack TEA: 95.", "utf-8")
+    (folder / ".hidden").write_text("tea", "utf-8")
+    (tmp_path / "secret.txt").write_text("tea", "utf-8")
+    (folder / "link.txt").symlink_to(tmp_path / "secret.txt")
+    calls = [
+        ("list_files", {}),
+        ("list_files", {"pattern": "../*"}),
+        ("read_file", {"name": "tea.txt"}),
+        ("read_file", {"name": "../secret.txt"}),
+        ("read_file", {"name": "link.txt"}),
+        ("list_files", {"pattern": "**x"}),
+        ("search", {"text": "tea"}),
+    ]
+    server.add(Answer(tool_calls=calls), "At 80 degrees.")
+    done = run("tools.py", environment, folder, "How hot?")
+    assert done.stderr == ""
+    assert done.stdout.startswith("At 80 degrees.\n[finished, 9 messages, ")
+    told = [message["content"] for message in server.requests[1].json["messages"] if message["role"] == "tool"]
+    missing = "There is no file {!r} in this folder: call list_files."
+    assert told == [
+        '["tea.txt"]',
+        "[]",
+        "Green tea: 80 degrees.\nBlack TEA: 95.",
+        missing.format("../secret.txt"),
+        missing.format("link.txt"),
+        "'**x' is no glob within this folder: Invalid pattern: '**' can only be an entire path component",
+        '["tea.txt:1: Green tea: 80 degrees.","tea.txt:2: Black TEA: 95."]',
+    ]
+
+
+def test_enter_cancels_tools_in_the_middle_of_a_search(
+    server: LocalServer, environment: dict[str, str], terminal: tuple[int, int], tmp_path: Path
+) -> None:
+    """The search waits for a pipe that nobody writes to, and the example ends all the same."""
+    os.mkfifo(tmp_path / "blocks.txt")
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "patch"), environment.get("PYTHONPATH", "")])
+    (tmp_path / "patch").mkdir()
+    (tmp_path / "patch" / "sitecustomize.py").write_text(
+        "import pathlib\npathlib.Path.is_file = lambda self: self.name == 'blocks.txt'\n", "utf-8"
+    )
+    person, program = terminal
+    server.add(Answer("I look. ", tool_calls=[("search", {"text": "tea"})]))
+    with started("tools.py", environment, tmp_path, "How hot?", stdin=program) as example:
+        read(example.stdout, "I look. ")
+        os.write(person, b"\n")
+        rest, _ = example.communicate(timeout=START_SECONDS)
+    assert rest.startswith("\n[cancelled, ")
+    assert example.returncode == 0
+    assert len(server.requests) == 1
+
+
+def test_extract_writes_an_object_for_each_paragraph(
+    server: LocalServer, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """What does not fit is reported, and the rest goes on."""
+    texts = tmp_path / "texts.txt"
+    texts.write_text("One.\n\n\nTwo.\n\nThree.", "utf-8")
+    fine = json.dumps({"title": "One", "language": "en", "mood": "glad", "names": ["A"]})
+    server.add(fine, "no JSON", fine)
+    done = run("extract.py", environment, texts)
+    assert [json.loads(line)["names"] for line in done.stdout.splitlines()] == [["A"], ["A"]]
+    assert "paragraph 2: ReplyParseError: The answer is no JSON" in done.stderr
+    assert done.returncode == 1
+    assert server.requests[0].json["response_format"]["json_schema"]["strict"] is True
+
+
+@pytest.mark.parametrize("name", ["tools.py", "extract.py"])
+def test_new_examples_need_no_key_and_explain_themselves(
+    name: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The local server calls the tools and fills the schema; ``--help`` and wrong arguments give no traceback."""
+    del environment["OPENAI_API_KEY"]
+    texts = tmp_path / "texts.txt"
+    texts.write_text("Ada met Charles.", "utf-8")
+    done = run(name, environment, texts if name == "extract.py" else tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert run(name, environment, "--help").returncode == 0
+    wrong = run(name, environment, tmp_path / "nowhere")
+    assert wrong.returncode != 0
+    assert "nowhere" in wrong.stderr
+    assert "Traceback" not in wrong.stderr

@@ -261,7 +261,7 @@ def test_ctrl_c_in_a_tool_of_the_reader_passes() -> None:
 )
 def test_what_is_no_json_fails_the_stream_and_says_how(value: object) -> None:
     """The model could not do anything about it."""
-    with pytest.raises(ToolFailed, match="a tool must return a str or what pydantic can write as JSON"):
+    with pytest.raises(ToolFailed, match="expected a str or what pydantic can write as JSON"):
         Running([Tool(lambda: value, name="f")], ("f", "")).finish()
 
 
@@ -322,7 +322,7 @@ def test_a_declined_call_is_not_run(*, answer: bool | str, text: str) -> None:
 def test_an_answer_that_is_none_of_the_three_is_an_error(answer: object) -> None:
     """A forgotten return must not decline in silence."""
     running = Running([Tool(lambda: 1, name="f")], ("f", "{}"))
-    with pytest.raises(TypeError, match="approve must return True, False or a reason"):
+    with pytest.raises(TypeError, match="expected True, False or a reason"):
         running.round.ask(lambda _: answer)  # type: ignore[arg-type, return-value]
 
 
