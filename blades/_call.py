@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 from blades._clock import monotonic
 from blades._errors import StreamError, StreamInterrupted, StreamProtocolError, StreamTimeout, without_traceback
@@ -69,15 +69,17 @@ class Call:
             RuntimeError: Another thread is reading.
             BaseException: What a signal handler of the caller's raised meanwhile: the call is then cancelled.
         """
-        scope = self.scope
+        scope, state = self.scope, self.state
         response: Response | Waiting | None = None
         try:
             try:
                 response = scope.take_response()
-                if response is not None and self.state.active:
+                if response is not None and state.active:
                     if response is WAITING:
                         response = self._await_response() or WAITING
-                    return None if isinstance(response, Waiting) else self._advance(response)
+                        if response is WAITING:
+                            return None
+                    return self._advance(cast("Response", response))
             except StreamError as error:
                 if not self._fail(error):
                     return None  # cancelled meanwhile: that is why the rest failed
@@ -169,14 +171,18 @@ class Call:
         return None
 
     def _advance(self, response: Response) -> Chunk | None:
-        scope, decoder = self.scope, self.decoder
+        scope, state, decoder = self.scope, self.state, self.decoder
         now, ended = monotonic(), False
         if now >= self._ends_by and self._overtime:
             raise timed_out("timeout", self._timeouts)
-        while not scope.poll():
+        while state.active and (scope.caller_event is None or not scope.poll()):
             chunk = decoder.next_chunk()
             if chunk is not None:
-                self._note(chunk, now)
+                if chunk.finish_reason is None and self._complete_since is None and now < self._ends_by:
+                    state.content_arrived(now)  # which is all there is to note of nearly every chunk
+                    self._overtime = False
+                else:
+                    self._note(chunk, now)
                 return chunk
             if ended or (decoder.done and not decoder.needs_end):
                 decoder.check_complete(require_finish=self._require_finish)

@@ -85,7 +85,7 @@ class Stream(Generic[T_co]):
         __tracebackhide__ = True
         try:
             while self.next():
-                yield self.current()
+                yield cast("Chunk", self._chunk)
         except OtherReaderError:
             raise  # the stream is left to the other thread
         except BaseException:
