@@ -364,7 +364,7 @@ class TestEnding:
             "assert first.wait(30)\n"
             "stream"
         )
-        assert (cell.status, cell.error) == ("error", "RuntimeError")
+        assert (cell.status, cell.error) == ("error", "OtherReaderError")
         server.release()
         assert kernel.run("reader.join(30); stream.state.value, stream.text").result == "('finished', 'half whole')"
 
