@@ -24,6 +24,7 @@ from blades import (
     StreamTimeout,
     StreamTruncated,
 )
+from blades._transport import fast_body
 from blades.testing import Answer, Cut, End, LocalServer, Reset, Stall, chunk
 from limits import LIMIT_SECONDS, wait_until
 
@@ -515,6 +516,13 @@ class TestFailing:
             wait_until(lambda: not server.open_connections)
         finally:
             gc.enable()
+
+    def test_a_cut_answer_that_is_read_ahead_keeps_nothing(
+        self, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The same holds where the HTTP library reads the body, as it does on HTTP/2 and for compressed answers."""
+        monkeypatch.setattr(fast_body, "ENABLED", False)
+        self.test_a_failure_that_nobody_keeps_keeps_nothing(list, Answer("Hel", Cut()), server)
 
     def test_a_refusal_is_content(self, server: LocalServer, agent: Agent) -> None:
         """A model that declines says something, too."""

@@ -234,7 +234,10 @@ class ReadAheadResponse:
         while not self._ended and self._scope.state.active:
             arrival = self._scope.receive(deadline)
             if isinstance(arrival, ConnectionLost):
-                raise arrival
+                try:
+                    raise arrival
+                finally:
+                    del arrival  # else it keeps this frame, and that one the callers', until the next collection
             if isinstance(arrival, bytes):
                 self._wanted.put(None)
                 self._ended = not arrival
