@@ -361,9 +361,8 @@ class CancelScope:
                 self._duplicate.close()
                 self._duplicate = None
             self._deadline = None
-            if self._timed:
-                self._timed = False
-                deadline_timer.discard(self)
+            self._timed = False
+            deadline_timer.discard(self)
 
     def read_inline(self, opens_by: float | None = None) -> None:
         """Note that the reader's own thread reads for the HTTP library: nobody takes what is read ahead, nor wakes it.

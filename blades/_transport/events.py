@@ -58,7 +58,9 @@ def is_set(event: Event) -> bool:
     """Look at a caller's event: one that cannot be asked counts as set: else nobody could cancel."""
     try:
         return event.is_set()
-    except BaseException:  # noqa: BLE001 - the event is not ours: a broken manager process, for instance
+    except BaseException as error:  # the event is not ours: a broken manager process, for instance
+        if type(event) is threading.Event or isinstance(error, KeyboardInterrupt):
+            raise  # by a signal handler, in the midst of the call
         return True
 
 
