@@ -185,6 +185,35 @@ class TestShowing:
         assert f"{reasoning}<p>So &lt;b&gt;.</p>\n<small>" in cell.shown
         assert next(iter(cell.displays.values()))["text/plain"] == "[Reasoning (21 characters)]"
 
+    def test_tool_calls_are_folded_between_the_texts(self, kernel: Kernel, server: LocalServer) -> None:
+        """With their results, each in one line that opens."""
+        call = {"index": 0, "id": "1", "function": {"name": "search", "arguments": '{"query": "<b>"}'}}
+        server.add(Answer("Let me see.", chunk(tool_calls=[call]), finish_reason="tool_calls"), "Two.")
+        code = (
+            "def search(query: str) -> list[str]:\n    'Search.'\n    return ['a', '<i>']\n"
+            "agent.run_stream('go', tools=[search])"
+        )
+        cell = kernel.run(code)
+        assert (cell.status, cell.error) == ("ok", "")
+        texts = [re.sub("<[^>]*>", "", bundle["text/html"]) for bundle in cell.displays.values()]
+        assert texts[0] == "Let me see.\n"
+        assert re.fullmatch(
+            r'search\(query="&lt;b&gt;"\) -&gt; 2 items, \d\.\d s\{"query": "&lt;b&gt;"\}\["a","&lt;i&gt;"\]\n',
+            texts[1],
+        )
+        assert texts[2].startswith("Two.\nfinished · ")
+
+    def test_structured_answer_is_shown_as_data(self, kernel: Kernel, server: LocalServer) -> None:
+        """It grows as it arrives."""
+        server.add(Answer('{"items": ["a', Stall(), '<b>"]}'))
+        code = (
+            "import dataclasses\n@dataclasses.dataclass\nclass Box: items: list[str]\n"
+            "agent.run_stream('go', response_format=Box)"
+        )
+        cell = kernel.run(code, at='"a"', do=server.release)
+        assert (cell.status, cell.error) == ("ok", "")
+        assert cell.drawn[-1]["text/plain"].startswith('{\n  "items": [\n    "a<b>"\n  ]\n}\n\n[finished')
+
     def test_end_is_reported_below_code_that_was_not_closed(self, kernel: Kernel, server: LocalServer) -> None:
         """With the finish reason, unless that is stop."""
         server.add(Answer("```\nx = 1", finish_reason="length"))

@@ -159,6 +159,14 @@ def test_structured_answer_is_shown_as_data(front_end: FrontEnd) -> None:
     assert "&lt;b&gt;" in front_end.shown[0]["text/html"]
 
 
+@pytest.mark.parametrize("text", ["[1] See *below*.", "```python\n[1]\n```"], ids=["reference", "code"])
+def test_text_that_looks_like_data_is_shown_as_text(front_end: FrontEnd, text: str) -> None:
+    """Also if its beginning was data."""
+    partials = [[1], None] if "See" in text else [[1], [1]]
+    display_stream(ScriptedStream([Chunk(text[:3]), Chunk(text[3:])], partials=partials))
+    assert front_end.plain == [text]
+
+
 def test_refusal_stands_where_there_is_no_text(front_end: FrontEnd) -> None:
     """In one display."""
     display_stream(ScriptedStream([], refusal="No <b>."))

@@ -8,6 +8,7 @@ cannot be updated, each one holds what has ended since the one before: paragraph
 from __future__ import annotations
 
 import json
+import re
 import time
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, final
@@ -33,6 +34,7 @@ SECTION_CHARACTERS: Final = 4_000  # of one display that is updated
 # Each display that cannot be updated is longer than the one before: JupyterLab hides all but the first 50 of a cell.
 GROWTH_CHARACTERS: Final = 40
 HINT: Final = "pip install 'blades-sdk[notebook]' formats it"
+_other_fence = re.compile(r"\s*```(?!json)")  # a list in another language's code is no structured answer
 
 
 def make_bundle(blocks: Sequence[Block], note: str = "") -> dict[str, str]:
@@ -102,7 +104,7 @@ class View:
     def _partial(self) -> Block | None:
         """Return the data of a structured answer received so far."""
         data = getattr(self._stream, "partial", None)
-        if data is None:
+        if data is None or _other_fence.match(self._stream.text):
             return None
         text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
         return Block(f"{text}\n", write_code(text, "json"))
@@ -136,7 +138,7 @@ class _PartDrawing:
         elif self._part.kind == "tools":
             section.replace(fold_results(self._part.results))
         elif data is not None:
-            section.replace(data)
+            still_open = data
         else:
             closed, still_open = self._renderer.feed(self._part.text, whole=whole)
             section.add(closed)
