@@ -1,4 +1,4 @@
-"""A stream that runs tools: one call after another, and after each that asks for it a round of tools."""
+"""A stream that runs tools: one call after another, and after each that calls tools a round of these."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ LONGEST_WAIT_SECONDS: Final = 1.0
 class Switch:
     """What ends with the stream: the call under way, the round under way, and the event that the tools were given.
 
-    It is an object of its own, so that the state does not refer to the loop: nothing would be freed before the next
-    garbage collection.
+    It is an object of its own, so that the state does not refer to the loop: nothing would be released before the
+    next garbage collection.
     """
 
     def __init__(self) -> None:
@@ -320,7 +320,7 @@ class ToolLoop:
         return tuple(found)
 
     def reply(self) -> Reply:
-        """Return what came so far."""
+        """Return the partial result."""
         if self._call is None:
             return Reply()
         return replace(

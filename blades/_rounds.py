@@ -1,4 +1,4 @@
-"""One round of tool calls: which of them run, in which thread, and what the model is told of each.
+"""One round of tool calls: which of them run, in which thread, and what the model is sent about each.
 
 The calls run in threads of their own, and their outcomes are delivered to whoever reads the stream. Nothing here waits,
 but for a tool that has to run in the reader's thread.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blades._tools import Approve, Tool, ToolSet
     from blades._values import ToolCall
 
-# What the model is told of a call that has no result. Each reason has one sentence, the same in every conversation.
+# What the model is sent for a call that has no result. Each reason has one sentence, the same in every conversation.
 CANCELLED_BEFORE: Final = "Not run: cancelled before this call had started."
 CANCELLED_WHILE: Final = "Cancelled while this call was running: it may have had an effect."
 DECLINED: Final = "Not run: declined."
@@ -62,7 +62,7 @@ class Round:
 
     The reader's thread makes it, starts it, and takes one outcome after the other; `stop` is called from any thread.
     Two things are decided once for each call, by the atomic `dict.setdefault`: whether it starts before the end, and
-    whether its result is handed out before the end.
+    whether its result is returned before the end.
 
     Args:
         calls: The calls, in order.
@@ -165,13 +165,13 @@ class Round:
         return len(self._ends) == len(self.calls)
 
     def stop(self) -> None:
-        """Let no further call start, and no further result be handed out. Takes no lock."""
+        """Let no further call start, and no further result be returned. Takes no lock."""
         for position in range(len(self.calls)):
             self._ends.setdefault(position, None)
             self._starts.setdefault(position, False)
 
     def texts(self) -> list[str]:
-        """Return what the model is to be told of each call, in order; of one that has no result, why."""
+        """Return what the model is sent for each call, in order: its result, or the reason why there is none."""
         return [self._text(position) for position in range(len(self.calls))]
 
     def _text(self, position: int) -> str:
@@ -197,20 +197,20 @@ class Round:
             return None
         call, began = self.calls[position], monotonic()
         end_span = None if self._start_span is None else self._start_span(call)
-        text, told = "", None
+        text, reason = "", None
         failure: BaseException | None = None
         try:
             text = encodable(result_text(tool.run(arguments, self._stop_event)))
         except ToolError as error:
-            text = told = encodable(str(error))
+            text = reason = encodable(str(error))
             failure = error
         except caught as error:  # raised again by `take`, in the reader's thread
             failure = error
         finally:
             if end_span is not None:
                 end_span(None if self._stop_event.is_set() else text, failure)
-        raised = None if told is not None else failure
-        return Outcome(position, ToolResult(call, text, told, monotonic() - began), raised)
+        raised = None if reason is not None else failure
+        return Outcome(position, ToolResult(call, text, reason, monotonic() - began), raised)
 
 
 def result_text(value: object) -> str:

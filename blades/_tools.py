@@ -39,7 +39,7 @@ class Tool:
     for any reason. A coroutine function is run by `asyncio.run`.
 
     The function returns a str, which is sent as it is, or anything that pydantic can write as JSON. It raises
-    `ToolError` to tell the model what went wrong; any other exception ends the stream as `ToolFailed`.
+    `ToolError` to report a failure to the model; any other exception ends the stream as `ToolFailed`.
 
     Args:
         function: Any callable: a function, a method, an object with ``__call__``, a `functools.partial`, whose bound
@@ -101,8 +101,8 @@ class Tool:
             faults = error.errors(include_url=False, include_context=False, include_input=False)
         if not faults[0]["loc"]:  # no JSON at all, or no object
             raise ToolError(NO_OBJECT)
-        told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:8])
-        raise ToolError(f"Not run: the arguments do not fit. {told}.")
+        faults_shown = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:8])
+        raise ToolError(f"Not run: the arguments do not fit. {faults_shown}.")
 
     def run(self, arguments: Mapping[str, Any], stop_event: threading.Event) -> object:
         """Call the function, and wait for what it returns."""

@@ -64,7 +64,7 @@ def cancel_on_enter(stream: Stream) -> None:
 
 
 def main() -> None:
-    """Ask one question, and print the answer and each call of a tool as they come."""
+    """Ask one question, and print the answer and each call of a tool as they arrive."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", default=".", type=Path, help="default: the working directory")
     parser.add_argument("question", nargs="?", default="What is in this folder? Answer in three sentences.")

@@ -83,7 +83,7 @@ def agent_of(server: LocalServer, *tools: Any, **options: Any) -> Agent[Any]:
 
 
 def results(chunks: Sequence[Chunk]) -> list[tuple[str, str]]:
-    """Return the results in the order in which they were handed out."""
+    """Return the results in the order in which they were returned."""
     return [(result.call.id, result.text) for chunk in chunks for result in chunk.tool_results]
 
 
@@ -140,7 +140,7 @@ def test_usage_is_none_if_an_answer_came_without() -> None:
 
 
 def test_the_calls_of_an_answer_run_at_the_same_time() -> None:
-    """Results are handed out as they come, and sent in the order of the calls."""
+    """Results are returned as they arrive, and sent in the order of the calls."""
     first_may_end = threading.Event()
 
     def first() -> str:
@@ -267,7 +267,7 @@ def handler(slow: Slow, chat: Any) -> Stream[Any]:
     ids=lambda function: function.__name__,
 )  # fmt: skip
 def test_a_cancel_while_a_tool_runs(cancel: Callable[[Slow, Any], Stream[Any] | None]) -> None:
-    """The reader is free at once, the tool is told, nothing more is sent, and the conversation can go on."""
+    """`next()` returns at once, the tool is notified, nothing more is sent, and the conversation can go on."""
     slow = Slow()
     with (
         scripted(asks("slow", ("search", '{"query": "x"}'), text="I look. "), "Hello.") as server,
@@ -290,7 +290,7 @@ def test_a_cancel_while_a_tool_runs(cancel: Callable[[Slow, Any], Stream[Any] | 
 
 
 def test_the_limit_of_the_whole_counts_while_a_tool_runs() -> None:
-    """It raises, the tool is told, and what the tools had done is in the messages."""
+    """It raises, the tool is notified, and what the tools had done is in the messages."""
     slow = Slow()
     with scripted(asks("slow", text="I look. ")) as server, agent_of(server, slow.slow, timeout=1.0) as agent:
         chat = agent.chat()
@@ -384,7 +384,7 @@ def test_a_cancel_in_the_middle_of_the_calls() -> None:
 
 
 def test_nothing_changes_after_a_cancel() -> None:
-    """A result that comes later is dropped."""
+    """A result that arrives later is dropped."""
     let, began = threading.Event(), threading.Event()
 
     def stubborn() -> str:
@@ -491,7 +491,7 @@ def test_a_coroutine_function_is_a_tool() -> None:
 
 
 def test_calls_that_were_cut_by_the_limit_of_tokens_are_not_run() -> None:
-    """Even if the arguments look whole; the model is told."""
+    """Even if the arguments look whole; the model is sent the reason."""
     ran: list[str] = []
 
     def record(text: str) -> None:
@@ -513,8 +513,8 @@ def test_unknown_names_and_arguments_that_are_no_object_are_told() -> None:
         scripted(asks("serach", ("search", "[1]"), ("search", "")), "Fine.") as server,
         agent_of(server, search) as agent,
     ):
-        told = [message.content for message in agent.run("x").messages[1:4]]
-    assert told == [
+        sent = [message.content for message in agent.run("x").messages[1:4]]
+    assert sent == [
         "Not run: there is no tool of this name. The tools are: search.",
         "Not run: the arguments are not a JSON object.",
         "Not run: the arguments do not fit. query: Field required.",

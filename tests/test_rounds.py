@@ -1,4 +1,4 @@
-"""One round of tool calls: threads, results, what the model is told."""
+"""One round of tool calls: threads, results, what the model is sent."""
 
 from __future__ import annotations
 
@@ -297,7 +297,7 @@ def test_an_answer_that_is_not_whole_runs_nothing(finish_reason: str, sentence: 
     [(False, DECLINED), ("", DECLINED), ("not on a Sunday", "Not run: declined: not on a Sunday")],
 )
 def test_a_declined_call_is_not_run(*, answer: bool | str, text: str) -> None:
-    """The model is told, with the reason if there is one."""
+    """The model is sent that, with the reason if there is one."""
     ran: list[str] = []
 
     def record(x: str) -> None:
@@ -340,7 +340,7 @@ def test_what_approve_raises_passes_through() -> None:
 
 
 def test_no_call_starts_after_the_end() -> None:
-    """The one that runs is told by its event; the model, which is which."""
+    """The one that runs is notified by its event; the model is sent which is which."""
     began, ended = threading.Event(), threading.Event()
 
     def wait(cancel: threading.Event) -> str:

@@ -143,7 +143,7 @@ def test_dataclasses_and_typed_dicts_are_strict_as_well(kind: type) -> None:
 
 @pytest.mark.parametrize("kind", [Open, Anything, Fixed, Pattern, Link, Pet, Labelled], ids=lambda kind: kind.__name__)
 def test_what_no_strict_schema_can_say_is_not_strict(kind: type[BaseModel]) -> None:
-    """The schema then goes out as pydantic writes it."""
+    """The schema is then sent as pydantic writes it."""
     made = schema_of(kind)
     assert made["strict"] is False
     expected = kind.model_json_schema()
@@ -176,7 +176,7 @@ def test_the_name_is_one_that_the_api_takes() -> None:
     ids=str,
 )
 def test_what_is_no_object_is_refused_with_the_cure(kind: Any, said: str) -> None:
-    """When the agent is made, not when the answer comes."""
+    """When the agent is made, not when the answer arrives."""
     with pytest.raises(TypeError, match=said):
         ResponseType(kind)
 
