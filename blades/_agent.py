@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import openai
 
     from blades._option_types import RunArguments
-    from blades._options import Timeouts
     from blades._prompts.messages import PromptLike
     from blades._tools import AnyTool, Approve
     from blades._transport.events import Event
@@ -180,10 +179,11 @@ class Agent(Generic[T_co]):
             self._start(call, holder, request, context)
             return stream
         loop = ToolLoop(
-            partial(self._continue, holder, request, timeouts, context),
+            partial(self._continue, holder, request, context),
             tool_set,
             timeouts,
             event,
+            require_finish=self._require_finish,
             context=context,
             max_rounds=self._max_rounds if isinstance(max_rounds, EllipsisType) else check.rounds(max_rounds),
             approve=self._approve if isinstance(approve, EllipsisType) else check.function("approve", approve),
@@ -299,25 +299,17 @@ class Agent(Generic[T_co]):
             call.scope.start_watching()
             start_opening(partial(context.run, send_request, holder, request, call.scope), call.scope, call.deadline())
 
-    def _continue(  # noqa: PLR0917 - bound by `partial`
-        self,
-        holder: ClientHolder,
-        request: Request,
-        timeouts: Timeouts,
-        context: Context,
-        messages: Sequence[Message],
-        ends_by: float,
-    ) -> Call:
-        """Send a request of a stream that runs tools, and return its call."""
+    def _continue(
+        self, holder: ClientHolder, request: Request, context: Context, call: Call, messages: Sequence[Message]
+    ) -> None:
+        """Send a request of a stream that runs tools."""
         if messages:
             options = request.options
             if options.get("tool_choice") not in (None, "auto", "none"):
                 # The model has called what it must call. If it had to again, there would be no end.
                 options = {name: value for name, value in options.items() if name != "tool_choice"}
             request = Request(options, request.prompt + messages)
-        call = Call(timeouts, require_finish=self._require_finish, ends_by=ends_by)
         self._start(call, holder, request, context.copy())
-        return call
 
     def _request(
         self, prompt: Prompt, options: dict[str, Any], tools: ToolSet, response_format: Mapping[str, Any] | None

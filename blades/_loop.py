@@ -6,11 +6,11 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from blades._call import raise_again, timed_out
+from blades._call import Call, raise_again, timed_out
 from blades._clock import monotonic
 from blades._errors import StreamError, ToolRoundsExceeded, without_traceback
 from blades._message import Message
-from blades._rounds import ROUNDS_EXCEEDED, Outcome, Round, StopEvent
+from blades._rounds import CANCELLED_BEFORE, ROUNDS_EXCEEDED, Outcome, Round, StopEvent
 from blades._transport.cancel import CancelScope, DeadlinePassed
 from blades._transport.state import CallState
 from blades._values import Chunk, Reply, StreamState, Timing, Usage
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextvars import Context
 
-    from blades._call import Call
     from blades._options import Timeouts
     from blades._rounds import StartSpan
     from blades._tools import Approve, ToolSet
@@ -63,11 +62,11 @@ class ToolLoop:
     Its state and its scope are those of the whole: each call under way has its own, and is cancelled with the whole.
 
     Args:
-        send: Sends the request, with these messages after the prompt, and returns the call. It must not refer to the
-            stream.
+        send: Sends the request of a call, with these messages after the prompt. It must not refer to the stream.
         tools: The tools.
         timeouts: `timeout` is that of the whole; the others count in each call.
         event: The caller's own event.
+        require_finish: As for `Call`.
         context: The caller's context variables, for the tools.
         max_rounds: How many requests may be sent.
         approve: Asked about each call before any of the round runs.
@@ -76,11 +75,12 @@ class ToolLoop:
 
     def __init__(
         self,
-        send: Callable[[Sequence[Message], float], Call],
+        send: Callable[[Call, Sequence[Message]], None],
         tools: ToolSet,
         timeouts: Timeouts,
         event: Event | None,
         *,
+        require_finish: bool,
         context: Context,
         max_rounds: int,
         approve: Approve | None = None,
@@ -92,13 +92,14 @@ class ToolLoop:
         self._send = send
         self._tools = tools
         self._timeouts = timeouts
+        self._require_finish = require_finish
         self._context = context
         self._max_rounds = max_rounds
         self._approve = approve
         self._start_span = start_span
-        self._past: list[tuple[Call, Round]] = []
-        self._call: Call | None = None
-        self._round: Round | None = None
+        # The calls so far, each with the round that followed. Changed in one step, since a signal handler may raise an
+        # exception between any two.
+        self._steps: tuple[tuple[Call, Round | None], ...] = ()
         self._exceeded = False
         self._results = 0
         timeout = timeouts.timeout
@@ -178,7 +179,7 @@ class ToolLoop:
         return self._tools.can_run(call.decoder.tool_calls)
 
     def _begin_round(self, call: Call) -> None:
-        if len(self._past) + 1 >= self._max_rounds:
+        if len(self._steps) >= self._max_rounds:
             self._exceeded = True
             raise ToolRoundsExceeded(
                 f"The model asked for tools in each of max_rounds={self._max_rounds} requests: allow more, or tell the "
@@ -193,8 +194,8 @@ class ToolLoop:
             start_span=self._start_span,
         )
         tools.prepare(call.decoder.finish_reason)
-        self._round = tools
         self._switch.attach(tools=tools)
+        self._steps = (*self._steps[:-1], (call, tools))
         if self._approve is not None:
             tools.ask(self._approve)
         tools.start()
@@ -226,13 +227,21 @@ class ToolLoop:
         if monotonic() >= self._ends_by:
             raise timed_out("timeout", self._timeouts)
         messages = self.messages()
-        if self._call is not None and self._round is not None:
-            self._past.append((self._call, self._round))
-            self._round = None
-        self._call = self._send(messages, self._ends_by)
-        self._switch.attach(call=self._call)
-        if self.scope.poll():
+        call = Call(self._timeouts, require_finish=self._require_finish, ends_by=self._ends_by)
+        self._switch.attach(call=call)
+        self._steps = (*self._steps, (call, None))
+        if not self.scope.poll():
+            self._send(call, messages)
+        if not self.state.active:  # the switch may have been used before it had this call
             self._switch.stop()
+
+    @property
+    def _call(self) -> Call | None:
+        return self._steps[-1][0] if self._steps else None
+
+    @property
+    def _round(self) -> Round | None:
+        return self._steps[-1][1] if self._steps else None
 
     def _is_failure(self, error: Exception) -> bool:
         """Return whether an exception is the stream's own, not one that the caller's code has raised in here."""
@@ -248,8 +257,7 @@ class ToolLoop:
 
     @property
     def _calls(self) -> list[Call]:
-        past = [call for call, _ in self._past]
-        return past if self._call is None else [*past, self._call]
+        return [call for call, _ in self._steps]
 
     @property
     def text(self) -> str:
@@ -300,31 +308,29 @@ class ToolLoop:
             total = None if total is None or usage is None else add_usage(total, usage)
         return total
 
-    @property
-    def _has_rounds(self) -> bool:
-        return bool(self._past or self._round or self._exceeded)
-
     def messages(self) -> tuple[Message, ...]:
         """Return what the stream adds to the conversation."""
         found: list[Message] = []
-        for call, tools in self._past:
-            found += _answered(call.reply(), tools.texts())
-        if self._call is not None:
-            reply = self._call.reply()
-            if self._round is not None:
-                found += _answered(reply, self._round.texts())
-            elif self._exceeded:
-                found += _answered(reply, [ROUNDS_EXCEEDED] * len(reply.tool_calls))
+        for call, tools in self._steps:
+            reply = call.reply()
+            if tools is not None:
+                found += _answered(reply, tools.texts())
+            elif reply.complete and self._asks_for_tools(call):
+                # The last round was one too many; or an exception came before the round was made.
+                reason = ROUNDS_EXCEEDED if self._exceeded else CANCELLED_BEFORE
+                found += _answered(reply, [reason] * len(reply.tool_calls))
             elif reply.complete or reply.text or not found:
                 found += reply.messages
         return tuple(found)
 
     def reply(self) -> Reply:
         """Return the partial result."""
-        if self._call is None:
+        call = self._call
+        if call is None:
             return Reply()
+        messages = self.messages()
         return replace(
-            self._call.reply(),
+            call.reply(),
             text=self.text,
             reasoning=self.reasoning,
             usage=self.usage,
@@ -332,7 +338,7 @@ class ToolLoop:
             id=self.id,
             request_id=self.request_id,
             complete=self.state.value is StreamState.FINISHED,
-            _rounds=self.messages() if self._has_rounds else (),
+            _rounds=messages if len(messages) > 1 else (),
         )
 
     def timing(self) -> Timing:

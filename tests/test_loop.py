@@ -37,7 +37,7 @@ from blades import (
     ToolRoundsExceeded,
 )
 from blades._rounds import ANOTHER_FAILED, CANCELLED_BEFORE, CANCELLED_WHILE, CUT, DECLINED, FAILED, ROUNDS_EXCEEDED
-from blades.testing import Answer, Cut, LocalServer, Stall, chunk
+from blades.testing import Answer, Cut, LocalServer, Request, Stall, chunk
 from limits import LIMIT_SECONDS, SOON_SECONDS, WRONG_PATH_SECONDS, wait_until
 from strict_api import refusal, strict
 
@@ -700,3 +700,78 @@ def test_no_cycle_keeps_a_stream_with_tools_alive() -> None:
             wait_until(lambda: loop() is None)
         finally:
             gc.enable()
+
+
+class BoomError(Exception):
+    """What a signal handler of the caller raises."""
+
+
+def test_an_exception_of_a_signal_handler_at_any_moment() -> None:
+    """It arrives as it is; the stream has ended, what it leaves can be sent, and no connection stays open."""
+
+    def nap(number: int) -> int:
+        """Nap."""
+        time.sleep(0.002)
+        return number
+
+    def answer(request: Request) -> Answer | str:
+        rounds = sum(message["role"] == "assistant" for message in request.json["messages"])
+        return asks(("nap", '{"number": 1}'), ("nap", '{"number": 2}'), text="A ") if rounds < 3 else "Done."
+
+    def boom(*_: object) -> None:
+        raise BoomError
+
+    before = signal.signal(signal.SIGALRM, boom)
+    caught = 0
+    with LocalServer(default=strict(answer), pace=0) as server, agent_of(server, nap) as agent:
+        agent.run("x")
+        for number in range(80):
+            stream = None
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005 * (number + 1))
+                stream = agent.run_stream("x")
+                read(stream)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except BoomError:
+                caught += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            if stream is not None:
+                assert stream.state in {StreamState.CANCELLED, StreamState.FINISHED}
+                assert refusal((Prompt("x") + stream.reply() + "y").to_list()) is None
+        agent.close()
+        stream = None
+        wait_until(lambda: not any("LocalServer connection" in thread.name for thread in threading.enumerate()))
+    signal.signal(signal.SIGALRM, before)
+    assert caught
+
+
+def test_spans_of_a_stream_with_tools() -> None:
+    """One for the call, and below it one for each request and each run of a tool."""
+    trace = pytest.importorskip("opentelemetry.trace")
+    sdk = pytest.importorskip("opentelemetry.sdk.trace")
+    export = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
+    simple = pytest.importorskip("opentelemetry.sdk.trace.export")
+    exporter = export.InMemorySpanExporter()
+    provider = sdk.TracerProvider()
+    provider.add_span_processor(simple.SimpleSpanProcessor(exporter))
+    seen: list[Any] = []
+
+    def look() -> str:
+        """Look."""
+        seen.append(trace.get_current_span().get_span_context().span_id)
+        return "x"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "get_tracer", provider.get_tracer)
+        with scripted(asks("look", "tells"), "Done.") as server, agent_of(server, look, tells) as agent:
+            agent.run("x")
+        wait_until(lambda: len(exporter.get_finished_spans()) == 5)
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    call = spans["invoke_agent test"]
+    others = [span for span in exporter.get_finished_spans() if span is not call]
+    assert sorted(span.name for span in others) == ["chat m", "chat m", "execute_tool look", "execute_tool tells"]
+    assert all(span.parent.span_id == call.context.span_id for span in others)
+    assert seen == [spans["execute_tool look"].context.span_id]
+    assert spans["execute_tool tells"].attributes["error.type"] == "ToolError"
+    assert call.attributes["gen_ai.response.finish_reasons"] == ("stop",)
