@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from attacks import DOCUMENTS, FRAGMENTS, examine, generate
 from blades._output.formulas import is_harmless
-from blades._output.markdown_html import MarkdownRenderer, PlainRenderer, render, write_code
+from blades._output.markdown_html import MarkdownRenderer, render, write_code
+from blades._output.plain_html import PlainRenderer
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 FORMULA = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]|\\begin\{\w+\*?\}.*\\end\{\w+\*?\}", re.DOTALL)

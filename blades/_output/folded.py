@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from blades._output.markdown_html import Block, escape_text
+from blades._output.plain_html import Block, escape_text
 from blades._output.terminal import TerminalFilter
 from blades._output.tool_line import call_line, tool_line
 

@@ -8,13 +8,13 @@ of the model's is in an attribute, except the addresses of web and mail links.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, final
 
 from blades._output.formulas import add_formulas, is_harmless, write_formula
 from blades._output.highlight import highlight
+from blades._output.plain_html import Block, PlainRenderer, escape_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,25 +49,6 @@ _CODE_STYLE: Final = "background-color:transparent"
 _address = re.compile(r"(?:https?://|mailto:)[^\s\\]", re.IGNORECASE)
 _tag = re.compile(r"<(br|/?(?:sub|sup|kbd))\s*/?>", re.IGNORECASE)
 _newline = re.compile(r"\r\n?")
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Some blocks of a text.
-
-    Attributes:
-        source: The Markdown.
-        html: The same as HTML.
-    """
-
-    source: str = ""
-    html: str = ""
-
-
-def escape_text(text: str) -> str:
-    """Return text as HTML in which a front end finds no formula: the signs of one stand in elements of their own."""
-    return re.sub(r"[$\\]", r"<span>\g<0></span>", escape(text, quote=False))
 
 
 def write_code(code: str, language: str = "") -> str:
@@ -144,30 +125,6 @@ class MarkdownRenderer:
         html: str = self._parser.renderer.render(tokens, self._parser.options, environment) if tokens else ""
         cleaned: str = self._clean(html)
         return cleaned
-
-
-@final
-class PlainRenderer:
-    """Shows a text as it is, for where the two libraries are not installed."""
-
-    is_rich = False
-    has_references = False
-
-    def __init__(self) -> None:
-        self._offset = 0
-
-    def feed(self, text: str, *, whole: bool = False) -> tuple[Block, Block]:
-        """Return the paragraphs that have ended since the last call, and what is still open."""
-        found = text.rfind("\n\n", self._offset)
-        end = len(text) if whole else self._offset if found < 0 else found + 2
-        closed, still_open = text[self._offset : end], text[end:]
-        self._offset = end
-        return Block(closed, self.render_again(closed)), Block(still_open, self.render_again(still_open))
-
-    def render_again(self, source: str) -> str:
-        """Return text as HTML. In this element, no front end looks for formulas."""
-        text = escape(source.strip("\n"), quote=False)
-        return f'<pre style="white-space:pre-wrap;font-family:inherit">{text}</pre>\n' if text else ""
 
 
 def make_renderer() -> MarkdownRenderer | PlainRenderer:

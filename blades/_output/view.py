@@ -14,7 +14,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Final, final
 
 from blades._output.folded import fold_calls, fold_reasoning, fold_results, without_controls
-from blades._output.markdown_html import Block, PlainRenderer, make_renderer, write_code
+from blades._output.markdown_html import make_renderer, write_code
+from blades._output.plain_html import Block, PlainRenderer
 from blades._values import StreamState
 
 if TYPE_CHECKING:

@@ -1,0 +1,51 @@
+"""Text as HTML that shows it as it is: pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from html import escape
+from typing import final
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some blocks of a text.
+
+    Attributes:
+        source: The Markdown.
+        html: The same as HTML.
+    """
+
+    source: str = ""
+    html: str = ""
+
+
+def escape_text(text: str) -> str:
+    """Return text as HTML in which a front end finds no formula: the signs of one stand in elements of their own."""
+    return re.sub(r"[$\\]", r"<span>\g<0></span>", escape(text, quote=False))
+
+
+@final
+class PlainRenderer:
+    """Shows a text as it is, for where the two libraries are not installed."""
+
+    is_rich = False
+    has_references = False
+
+    def __init__(self) -> None:
+        self._offset = 0
+
+    def feed(self, text: str, *, whole: bool = False) -> tuple[Block, Block]:
+        """Return the paragraphs that have ended since the last call, and what is still open."""
+        found = text.rfind("\n\n", self._offset)
+        end = len(text) if whole else self._offset if found < 0 else found + 2
+        closed, still_open = text[self._offset : end], text[end:]
+        self._offset = end
+        return Block(closed, self.render_again(closed)), Block(still_open, self.render_again(still_open))
+
+    def render_again(self, source: str) -> str:
+        """Return text as HTML. In this element, no front end looks for formulas."""
+        text = escape(source.strip("\n"), quote=False)
+        return f'<pre style="white-space:pre-wrap;font-family:inherit">{text}</pre>\n' if text else ""
