@@ -30,7 +30,7 @@ _CUT: Final = {
     "length": "by the limit of tokens (finish reason 'length'): raise max_completion_tokens",
     "content_filter": "by the server's content filter (finish reason 'content_filter')",
 }
-_FENCE: Final = re.compile(r"\s*```[^\n`]*\n(.*?)(?:\n\s*```\s*)?\Z", re.DOTALL)
+_FENCE: Final = "```"
 
 
 @final
@@ -130,11 +130,15 @@ def import_pydantic(feature: str) -> ModuleType:
 
 
 def _without_fence(text: str) -> str:
-    """Remove one code fence around the whole text, closed or still open."""
-    if not text.lstrip().startswith("```"):
+    """Remove one code fence around the whole text, closed or still open. Linear, since a model may write any text."""
+    fenced = text.strip()
+    if not fenced.startswith(_FENCE):
         return text
-    match = _FENCE.match(text)
-    return match[1] if match else ""
+    opening, _, inside = fenced.removeprefix(_FENCE).partition("\n")
+    if "`" in opening:
+        return ""
+    before, _, last_line = inside.rpartition("\n")
+    return before if last_line.strip() == _FENCE else inside
 
 
 def _cause(text: str, reply: Reply, errors: tuple[dict[str, Any], ...]) -> str:

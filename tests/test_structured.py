@@ -21,6 +21,7 @@ from typing_extensions import TypedDict
 from blades import Reply
 from blades._errors import ReplyParseError
 from blades._structured import ResponseType, partial
+from limits import CPU_SECONDS
 
 T = TypeVar("T")
 
@@ -290,3 +291,10 @@ def test_reading_the_part_at_each_chunk_of_20_kb_is_cheap() -> None:
     for end in range(4, 20_000, 4):
         partial(text[:end])
     assert time.process_time() - began < 5
+
+
+def test_line_feeds_without_end_in_a_code_fence_take_linear_time() -> None:
+    """Models write them for ever in JSON mode; a search that begins again at each one takes minutes."""
+    began = time.process_time()
+    partial("```json\n{" + "\n" * 300_000 + "x")
+    assert time.process_time() - began < CPU_SECONDS
