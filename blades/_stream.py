@@ -314,11 +314,11 @@ class Stream(Generic[T_co]):
 
         It is parsed when it is read. A string at its end may be unfinished.
         """
-        text, value = self._partial
-        if len(text) != len(self._call.answer_text):
+        text = self._call.answer_text
+        parsed_text, value = self._partial
+        if text != parsed_text:  # another length in nearly every case: then no character is compared
             from blades._structured import partial  # noqa: PLC0415 - only where it is read
 
-            text = self._call.answer_text
             value = partial(text)
             self._partial = text, value
         return value

@@ -120,6 +120,15 @@ def test_a_stream_runs_tools_between_its_requests() -> None:
     assert refusal((Prompt("Tea?") + reply + "And?").to_list()) is None
 
 
+def test_partial_data_is_that_of_the_present_answer() -> None:
+    """Also where the texts of two answers have the same length."""
+    with scripted(asks("search", text='{"a": 1}'), Answer('{"a": 2}')) as server, agent_of(server, search) as agent:
+        stream = agent.run_stream("x")
+        parts = [stream.partial for _ in stream]
+    assert parts[0] == {"a": 1}
+    assert parts[-1] == {"a": 2}
+
+
 def test_usage_is_the_sum() -> None:
     """Of what the servers sent, details included."""
     first = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
