@@ -1,30 +1,33 @@
 """Tools: how soon a cancel frees the reader and notifies the tool, and what a round costs beyond its two requests.
 
-A round trip of two requests without tools is measured beside one with a tool, on the same server: the difference is
-what the loop costs, threads and validation included.
+Run: python benchmarks/tools.py [--peers], with the environments that ``peers.py`` makes. A tool of a peer sleeps for
+five seconds, since no peer can notify one; ours waits for its event.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from common import Row, at_most, percentile, report
-
-from blades import Agent
+from common import HERE, Row, at_most, percentile, report
 
 CANCELS = 100
 ROUNDS = 200
+TOOL_SECONDS = 5.0
+PEERS = ("chatlas", "pydantic_ai")
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Asks for the tool ``wait`` if there is no result yet, else answers in one word."""
+    """Asks for the tool ``work`` if there is no result yet, else answers in one word."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # headers and body in one packet
 
     def do_POST(self) -> None:
         """Answer."""
@@ -46,11 +49,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def event(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-    return {"id": "1", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
+    choice = {"index": 0, "delta": {"role": "assistant", **delta}, "finish_reason": finish_reason}
+    return {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
 
 
 def cancels(url: str) -> tuple[list[float], list[float]]:
     """Milliseconds from `cancel` to the free reader, and to the tool's event."""
+    from blades import Agent  # noqa: PLC0415 - a peer's environment has none
+
     began = threading.Event()
     noticed: list[float] = []
 
@@ -66,12 +72,12 @@ def cancels(url: str) -> tuple[list[float], list[float]]:
         for number in range(CANCELS):
             began.clear()
             stream = agent.run_stream("x")
-            cancelled: list[float] = []
+            at: list[float] = []
 
-            def cancel(stream: Any = stream, cancelled: list[float] = cancelled) -> None:
+            def cancel(stream: Any = stream, at: list[float] = at) -> None:
                 began.wait()
                 time.sleep(0.005)
-                cancelled.append(time.perf_counter())
+                at.append(time.perf_counter())
                 stream.cancel()
 
             thread = threading.Thread(target=cancel)
@@ -82,17 +88,16 @@ def cancels(url: str) -> tuple[list[float], list[float]]:
             thread.join()
             while len(noticed) <= number:
                 time.sleep(0.001)
-            freed.append((free - cancelled[0]) * 1e3)
-            told.append((noticed[-1] - cancelled[0]) * 1e3)
+            freed.append((free - at[0]) * 1e3)
+            told.append((noticed[-1] - at[0]) * 1e3)
     return freed, told
 
 
 def overhead(url: str) -> tuple[float, float]:
     """Milliseconds for two requests in sequence without tools, and for a round of one tool between two requests."""
+    from blades import Agent, Tool  # noqa: PLC0415 - same
 
-    def work() -> str:
-        return ""
-
+    tool = Tool(lambda: "", name="work", description="Work.")  # once: the round is measured, not reading a signature
     plain: list[float] = []
     tools: list[float] = []
     with Agent("benchmark", model="any", base_url=url, api_key="any") as agent:
@@ -102,33 +107,75 @@ def overhead(url: str) -> tuple[float, float]:
             agent.run("x")
             plain.append((time.perf_counter() - began) * 1e3)
             began = time.perf_counter()
-            agent.run("x", tools=[TOOL] if TOOL else [work])
+            agent.run("x", tools=[tool])
             tools.append((time.perf_counter() - began) * 1e3)
     return statistics.median(plain), statistics.median(tools)
 
 
-TOOL: Any = None
+def peer_cancel(name: str, url: str) -> float:
+    """Milliseconds from a peer's cancel to the free reader, while its tool sleeps. Runs in the peer's environment."""
+    import peer  # noqa: PLC0415 - see above
+
+    began = threading.Event()
+
+    def work() -> str:
+        """Work."""
+        began.set()
+        time.sleep(TOOL_SECONDS)
+        return "done"
+
+    client = peer.load(name).Peer(url)
+    if name == "chatlas":
+        client.chat.register_tool(work)
+    else:
+        client.agent.tool_plain(work)
+    at: list[float] = []
+
+    def cancel() -> None:
+        began.wait()
+        time.sleep(0.5)
+        at.append(time.perf_counter())
+        client.cancel()
+
+    threading.Thread(target=cancel, daemon=True).start()
+    try:
+        for _ in client.stream():
+            pass
+    except Exception as error:  # noqa: BLE001 - how it says that it was cancelled
+        print(f"{name}: {type(error).__name__}", file=sys.stderr)
+    return (time.perf_counter() - at[0]) * 1e3
+
+
+def peer_row(name: str, url: str) -> Row:
+    """Measure a peer."""
+    python = HERE.parent / ".venv-peers" / name / "bin" / "python"
+    done = subprocess.run([python, __file__, "--peer", name, url], capture_output=True, text=True, check=True)
+    return Row(what=f"cancel in a tool: reader free, {name}", ours=None, floor=float(done.stdout), unit="ms")
 
 
 def main() -> None:
-    global TOOL  # noqa: PLW0603 - made once: what is measured is the round, not the reading of a signature
-    from blades import Tool  # noqa: PLC0415 - see above
-
-    TOOL = Tool(lambda: "", name="work", description="Work.")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/v1"
     freed, told = cancels(url)
     plain, tools = overhead(url)
-    report([
+    rows = [
         Row(what="cancel in a tool: reader free, median", ours=statistics.median(freed), unit="ms"),
         Row(what="cancel in a tool: reader free, p99", ours=percentile(freed, 99), unit="ms",
             goal="<= 5 ms", met=percentile(freed, 99) <= 5),
         Row(what="cancel in a tool: tool's event set, median", ours=statistics.median(told), unit="ms"),
         Row(what="two requests without tools", ours=plain, unit="ms"),
         Row(what="a round: two requests and a tool", ours=tools, unit="ms", **at_most(tools / plain, 1.5)),
-    ])  # fmt: skip
+    ]  # fmt: skip
+    report(rows)
+    if "--peers" in sys.argv:
+        for row in (peer_row(name, url) for name in PEERS):
+            print(f"{row.what}: {row.floor:,.0f} ms")
 
 
 if __name__ == "__main__":
-    main()
+    if "--peer" in sys.argv:
+        print(peer_cancel(*sys.argv[2:]))
+    else:
+        main()
