@@ -18,7 +18,7 @@ from importlib import metadata
 import figures
 from common import HERE, Row, table
 
-ROWS = ("chunks", "concurrency", "many", "events", "startup")
+ROWS = ("chunks", "concurrency", "many", "events", "tools", "startup")
 """Benchmarks that return rows of the first table."""
 TABLES = {
     "cancel": "Cancelling, phase by phase (ms)",
