@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, final
 
 from blades._output.folded import fold_calls, fold_reasoning
+from blades._output.interrupts import DeferredInterrupt
 from blades._output.markdown_html import make_renderer
 from blades._output.status import describe
 from blades._output.terminal import print_stream
@@ -51,7 +52,8 @@ def display_stream(stream: PresentableStream) -> None:
             while not transcript.news.wait(WAKE_SECONDS):
                 pass
             transcript.news.clear()
-            pause = view.draw()
+            with DeferredInterrupt():  # else a display might be shown, and not known to be
+                pause = view.draw()
     except KeyboardInterrupt:
         stopped = True
         stream.cancel()
@@ -59,8 +61,12 @@ def display_stream(stream: PresentableStream) -> None:
     except BaseException:
         stream.cancel()
         raise
-    if stream.state not in _RUNNING:  # else another thread reads it
-        view.draw(describe(stream, transcript.failure))
+    try:
+        with DeferredInterrupt():
+            if stream.state not in _RUNNING:  # else another thread reads it
+                view.draw(describe(stream, transcript.failure))
+    except KeyboardInterrupt:
+        stopped = True
     failure = transcript.take_failure()
     if stopped:
         raise Stopped from None
