@@ -149,6 +149,7 @@ class ToolLoop:
         while not self.scope.poll():
             tools = self._round
             if tools is not None and tools.done:
+                self._raise_if_late()
                 self._send_request()
                 continue
             chunk = self._next_of_call() if tools is None else self._next_of_round(tools)
@@ -204,11 +205,9 @@ class ToolLoop:
         """Return a chunk with the next result; None if something else woke this thread."""
         outcome = tools.next_outcome()
         if outcome is None:
-            now = monotonic()
-            if now >= self._ends_by:
-                raise timed_out("timeout", self._timeouts)
+            self._raise_if_late()
             try:
-                arrival: Any = self.scope.receive(min(self._ends_by, now + LONGEST_WAIT_SECONDS))
+                arrival: Any = self.scope.receive(min(self._ends_by, monotonic() + LONGEST_WAIT_SECONDS))
             except DeadlinePassed:
                 return None
             if not isinstance(arrival, Outcome):
@@ -223,9 +222,11 @@ class ToolLoop:
         self.state.content_arrived(monotonic())
         return Chunk(tool_results=(result,))
 
-    def _send_request(self) -> None:
+    def _raise_if_late(self) -> None:
         if monotonic() >= self._ends_by:
             raise timed_out("timeout", self._timeouts)
+
+    def _send_request(self) -> None:
         messages = self.messages()
         call = Call(self._timeouts, require_finish=self._require_finish, ends_by=self._ends_by)
         self._switch.attach(call=call)

@@ -316,6 +316,16 @@ def test_the_limit_of_the_whole_counts_while_a_tool_runs() -> None:
         assert len(server.requests) == 1
 
 
+def test_a_limit_that_has_passed_already_is_raised_by_the_stream() -> None:
+    """Not by `run_stream`, which raises for wrong arguments alone."""
+    with scripted("Hello.") as server, agent_of(server, search, timeout=1e-9) as agent:
+        stream = agent.run_stream("x")
+        with pytest.raises(StreamTimeout) as caught:
+            stream.next()
+        assert caught.value.limit == "timeout"
+        assert stream.state is StreamState.FAILED
+
+
 def test_a_tool_is_no_stall() -> None:
     """The limits between two chunks count the server's silence only."""
 
