@@ -13,9 +13,11 @@ import openai
 import pytest
 
 from blades import Agent, StreamInterrupted, StreamTimeout
+from blades._clock import monotonic
 from blades._transport import fast_body
-from blades._transport.cancel import CancelScope
+from blades._transport.cancel import CancelScope, ConnectionLost
 from blades._transport.connection import TrackedConnection, current_scope, proven_kinds
+from blades._transport.fast_body import FastBody
 from blades._transport.response import FastResponse
 from blades._transport.state import CallState
 from blades.testing import Answer, Cut, LocalServer, Reset, Stall, chunk
@@ -297,3 +299,14 @@ class TestHeaders:
             assert not TrackedConnection(stream).supports_fast_path
             del extra["ssl_object"]
             assert TrackedConnection(stream).supports_fast_path
+
+
+@pytest.mark.parametrize("deadline", [None, monotonic() + LIMIT_SECONDS], ids=["no limit", "limit"])
+def test_a_connection_that_the_system_timed_out_is_lost(scope: CancelScope, deadline: float | None) -> None:
+    """ETIMEDOUT is a TimeoutError in Python, too, but no limit of the caller's has passed."""
+    methods: dict[str, Any] = {"__name__": "socket"}  # raised as by the socket's own method
+    exec("def recv(size): raise TimeoutError(110, 'Connection timed out')", methods)
+    sock = SimpleNamespace(recv=methods["recv"], settimeout=lambda _: None)
+    connection: Any = SimpleNamespace(socket=sock, take_buffered=lambda: b"", timeout_seconds=None)
+    with pytest.raises(ConnectionLost, match="Connection timed out"):
+        FastBody(connection, scope).read(deadline)

@@ -103,7 +103,8 @@ class FastBody:
         if data:
             connection.received(data)
             return data
-        if scope.expired or isinstance(lost, TimeoutError):
+        # A TimeoutError with a number is the system's: the other side does not answer any more (TCP keep-alive).
+        if scope.expired or (isinstance(lost, TimeoutError) and lost.errno is None):
             if deadline == own_limit:
                 raise ConnectionLost(TimeoutError("the client's own time limit for a read was reached"))
             raise DeadlinePassed
