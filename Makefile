@@ -3,7 +3,7 @@ PYTHON ?= python3
 # The oldest versions that pyproject.toml allows.
 OLDEST := openai==2.0.0 chevron==0.14.0 python-dotenv==1.0.0 opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 sentencex==1.0.30 markdown-it-py==3.0.0 nh3==0.3.0
 
-.PHONY: demo check docs test lint test-newest test-oldest coverage test-engine test-browser bench demo-recording clean
+.PHONY: demo check docs test lint test-newest test-oldest test-slow-path coverage test-engine test-browser bench demo-recording clean
 
 demo: .venv/demo
 	@.venv/bin/python examples/run_stream.py
@@ -27,6 +27,10 @@ test-newest: .venv/test
 
 test-oldest: .venv-oldest/test
 	.venv-oldest/bin/python -m pytest
+
+# Every body through the HTTP library, as on a platform or with a client where the fast path cannot be taken.
+test-slow-path: .venv/test
+	.venv/bin/python -m pytest --no-fast-path
 
 # Not what the tests are judged by: the tracer takes half their time again, and holds threads up.
 coverage: .venv/test

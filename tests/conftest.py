@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blades import Agent
-from blades._transport import response
+from blades._transport import fast_body, response
 from blades.testing import LocalServer
 from limits import LIMIT_SECONDS
 
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and every process that a test starts would ignore its Ctrl-C as well.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Switch the fast path off if asked to: `make test-slow-path` runs all tests so."""
+    if config.getoption("--no-fast-path"):
+        fast_body.ENABLED = False
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +76,7 @@ def in_thread() -> Iterator[Callable[[Callable[[], object]], threading.Thread]]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `test_mutations` and `test_soak` try more."""
     parser.addoption("--mutations", type=int, default=20_000, help="how many damaged streams test_mutations tries")
+    parser.addoption("--no-fast-path", action="store_true", help="read every body through the HTTP library")
     parser.addoption("--soak", type=float, default=0.0, metavar="SECONDS", help="how long test_soak goes on at least")
 
 

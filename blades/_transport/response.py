@@ -204,6 +204,7 @@ class ReadAheadResponse:
         self._opened = opened
         self._scope = opened.scope
         self._ended = False
+        self._released = threading.Event()
         self._wanted: SimpleQueue[None] = SimpleQueue()  # one item for each piece that may be read ahead
         for _ in range(READ_AHEAD):
             self._wanted.put(None)
@@ -228,6 +229,7 @@ class ReadAheadResponse:
             scope.deliver(ConnectionLost(error))
         finally:
             self._opened.release()
+            self._released.set()
 
     def read(self, deadline: float | None) -> bytes:
         """See `Response`."""
@@ -246,8 +248,9 @@ class ReadAheadResponse:
 
     def finish(self, *, wait: bool) -> None:
         """See `Response`. The opening thread reads on to the end of the body, for a while."""
-        del wait
         self._scope.begin_read(monotonic() + DRAIN_SECONDS)
+        if wait:
+            self._released.wait(END_WAIT_SECONDS)
 
     def close(self) -> bool:
         """See `Response`. The opening thread stops with the next piece; the scope has shut its socket down."""
