@@ -102,12 +102,14 @@ class Agent(Generic[T_co]):
         response_format: type[T_co] | Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
+        has_endpoint = base_url is not None or api_key is not None
+        self._api_key = None if api_key is None else check.text("api_key", api_key, secret=True)
+        del api_key  # tools that show the frames of an exception would show the key
         self.name: str = check.text("name", name)
         self.model: str = check.text("model", model)
         self.instructions: str | None = None if instructions is None else check.text("instructions", instructions)
         self._base_url = None if base_url is None else check.text("base_url", base_url)
-        self._api_key = None if api_key is None else check.text("api_key", api_key, secret=True)
-        self._client = check.client(client, alone=base_url is None and api_key is None)
+        self._client = check.client(client, alone=not has_endpoint)
         self._timeouts = check.timeouts((timeout, first_chunk_timeout, stall_timeout))
         self._max_retries = check.count("max_retries", max_retries)
         self._require_finish = check.flag("require_finish", require_finish)

@@ -178,6 +178,15 @@ class TestArguments:
         agent = make(api_key="sk-secret")
         assert repr(agent) == "Agent('test', model='m')"
 
+    @pytest.mark.parametrize("options", [{"stall_timeout": "1"}, {"bogus": 1}, {"tools": 1}])
+    def test_no_frame_of_an_error_has_the_key(self, options: dict[str, Any]) -> None:
+        """Tools that show the local variables of an exception's frames would show it."""
+        with pytest.raises(TypeError) as caught:
+            make(**{"api_key": "sk-secret", **options})
+        frames = [entry.frame for entry in caught.traceback if "/blades/" in str(entry.path)]
+        assert frames
+        assert not any("sk-secret" in repr(value) for frame in frames for value in frame.f_locals.values())
+
 
 class TestConfiguration:
     """Key and base URL, as a user meets them."""
