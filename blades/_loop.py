@@ -10,8 +10,9 @@ from blades._call import Call, raise_again, timed_out
 from blades._clock import monotonic
 from blades._errors import StreamError, ToolRoundsExceeded, without_traceback
 from blades._message import Message
-from blades._rounds import CANCELLED_BEFORE, ROUNDS_EXCEEDED, Outcome, Round, StopEvent
+from blades._rounds import CANCELLED_BEFORE, ROUNDS_EXCEEDED, Outcome, Round
 from blades._transport.cancel import CancelScope, DeadlinePassed
+from blades._transport.events import StopEvent
 from blades._transport.state import CallState
 from blades._values import Chunk, Reply, StreamState, Timing, Usage
 
@@ -101,6 +102,7 @@ class ToolLoop:
         # exception between any two.
         self._steps: tuple[tuple[Call, Round | None], ...] = ()
         self._exceeded = False
+        self._callers_own: BaseException | None = None  # what `approve` has raised
         self._results = 0
         timeout = timeouts.timeout
         self._ends_by = math.inf if timeout is None else self.state.started_at + timeout
@@ -121,7 +123,8 @@ class ToolLoop:
                 if token is not None and self.state.active:
                     return self._advance()
             except Exception as error:
-                if not self._is_failure(error):
+                callers_own, self._callers_own = self._callers_own, None
+                if error is callers_own or not self._is_failure(error):
                     raise
                 if isinstance(error, StreamError):
                     error.attach_reply(self.reply())
@@ -166,7 +169,7 @@ class ToolLoop:
         if chunk is not None:
             if self.state.value is StreamState.OPENING:
                 self.state.transition(StreamState.STREAMING)
-            self.state.content_arrived(monotonic())
+            self.state.content_arrived(call.state.last_content_at or monotonic())
         elif call.state.value is StreamState.FINISHED:
             if self._asks_for_tools(call):
                 self._begin_round(call)
@@ -198,7 +201,11 @@ class ToolLoop:
         self._switch.attach(tools=tools)
         self._steps = (*self._steps[:-1], (call, tools))
         if self._approve is not None:
-            tools.ask(self._approve)
+            try:
+                tools.ask(self._approve)
+            except BaseException as error:
+                self._callers_own = error
+                raise
         tools.start()
 
     def _next_of_round(self, tools: Round) -> Chunk | None:
@@ -312,14 +319,14 @@ class ToolLoop:
     def messages(self) -> tuple[Message, ...]:
         """Return what the stream adds to the conversation."""
         found: list[Message] = []
-        for call, tools in self._steps:
+        for number, (call, tools) in enumerate(self._steps):
             reply = call.reply()
             if tools is not None:
-                found += _answered(reply, tools.texts())
+                found += _answered(reply, tools.texts(), number)
             elif reply.complete and self._asks_for_tools(call):
                 # The last round was one too many; or an exception came before the round was made.
                 reason = ROUNDS_EXCEEDED if self._exceeded else CANCELLED_BEFORE
-                found += _answered(reply, [reason] * len(reply.tool_calls))
+                found += _answered(reply, [reason] * len(reply.tool_calls), number)
             elif reply.complete or reply.text or not found:
                 found += reply.messages
         return tuple(found)
@@ -359,10 +366,15 @@ class ToolLoop:
         )
 
 
-def _answered(reply: Reply, texts: Sequence[str]) -> list[Message]:
-    """Return an assistant's message and the results of its calls."""
-    results = zip(reply.tool_calls, texts, strict=True)
-    return [reply.message, *(Message("tool", text, tool_call_id=call.id) for call, text in results)]
+def _answered(reply: Reply, texts: Sequence[str], number: int) -> list[Message]:
+    """Return an assistant's message and the results of its calls. A call without an id is given one."""
+    calls = tuple(
+        call if call.id else replace(call, id=f"call_{number}_{position}")
+        for position, call in enumerate(reply.tool_calls)
+    )
+    results = zip(calls, texts, strict=True)
+    message = replace(reply, tool_calls=calls).message
+    return [message, *(Message("tool", text, tool_call_id=call.id) for call, text in results)]
 
 
 def add_usage(first: Usage, second: Usage) -> Usage:

@@ -35,15 +35,6 @@ FILTERED: Final = "Not run: the content filter stopped the answer."
 
 
 @final
-class StopEvent(threading.Event):
-    """The event that tools are given. Its lock is re-entrant: a signal handler may set it inside a tool's `wait`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._cond = threading.Condition(threading.RLock())
-
-
-@final
 class Outcome(NamedTuple):
     """How one call of a round ended, as it is delivered to the reader."""
 

@@ -17,6 +17,7 @@ import time
 import weakref
 from collections.abc import Callable  # noqa: TC003 - tools evaluate their annotations
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -794,3 +795,81 @@ def test_spans_of_a_stream_with_tools() -> None:
     assert seen == [spans["execute_tool look"].context.span_id]
     assert spans["execute_tool tells"].attributes["error.type"] == "ToolError"
     assert call.attributes["gen_ai.response.finish_reasons"] == ("stop",)
+
+
+def test_calls_without_ids_are_given_ids() -> None:
+    """Some servers send none; what goes back can go to any server."""
+    parts = [{"index": n, "function": {"name": "tells", "arguments": "{}"}} for n in range(2)]
+    with (
+        scripted(Answer(chunk(tool_calls=parts), finish_reason="tool_calls"), "Fine.") as server,
+        agent_of(server, tells) as agent,
+    ):
+        reply = agent.run("x")
+    ids = [each["id"] for each in reply.messages[0].extra["tool_calls"]]
+    assert ids == [message.extra["tool_call_id"] for message in reply.messages[1:3]]
+    assert len(set(ids)) == 2
+    assert all(ids)
+
+
+def test_a_tool_may_be_another_agent() -> None:
+    """Its stream is cancelled by the event of the tool."""
+    with (
+        LocalServer(Answer("Half", Stall()), pace=0) as inner_server,
+        agent_of(inner_server) as expert,
+        scripted(asks("consult"), "Hello.") as server,
+    ):
+        began = threading.Event()
+
+        def consult(cancel: threading.Event) -> str:
+            """Consult the expert."""
+            for each in (stream := expert.run_stream("x", cancel=cancel)):
+                if each.text:
+                    began.set()
+            return stream.text
+
+        with agent_of(server, consult) as agent:
+            stream = agent.run_stream("x")
+            after(began, stream.cancel)
+            read(stream)
+            assert stream.state is StreamState.CANCELLED
+            assert inner_server.requests[0].left.wait(LIMIT_SECONDS)
+
+
+def test_a_stream_error_of_approve_arrives_as_it_is() -> None:
+    """Approving may use another agent, whose failure is not this stream's."""
+    error = StreamInterrupted("elsewhere")
+
+    def approve(_: ToolCall) -> bool:
+        raise error
+
+    with scripted(asks("tells")) as server, agent_of(server, tells, approve=approve) as agent:
+        stream = agent.run_stream("x")
+        with pytest.raises(StreamInterrupted) as caught:
+            read(stream)
+        assert caught.value is error
+        assert caught.value.text == ""
+        assert stream.state is StreamState.CANCELLED
+
+
+@dataclass
+class Box:
+    """What tools and a type together end with."""
+
+    size: int
+
+
+def test_tools_and_a_type_together() -> None:
+    """The last answer is parsed, and its beginning is the partial data."""
+    with (
+        scripted(asks("tells", text="thinking {"), '{"size": 3}') as server,
+        agent_of(server, tells, response_format=Box) as agent,
+    ):
+        stream = agent.run_stream("x")
+        partials = [stream.partial for _ in stream]
+        assert stream.parsed == Box(3)
+        assert stream.parsed is stream.reply().parsed
+        assert partials[0] is None
+        assert partials[-1] == {"size": 3}
+        assert stream.text == 'thinking {{"size": 3}'
+        reply = pickle.loads(pickle.dumps(stream.reply()))
+        assert (reply.parsed, reply) == (Box(3), stream.reply())

@@ -28,10 +28,10 @@ from blades._rounds import (
     FILTERED,
     Outcome,
     Round,
-    StopEvent,
     result_text,
 )
 from blades._tools import NO_OBJECT, Tool, ToolSet
+from blades._transport.events import StopEvent
 from blades._values import ToolCall, ToolResult
 from limits import LIMIT_SECONDS
 

@@ -203,6 +203,15 @@ blocking_poller = EventPoller()
 event_waiters = EventWaiters(plain_poller)
 
 
+@final
+class StopEvent(threading.Event):
+    """The event that tools are given. Its lock is re-entrant: a signal handler may set it inside a tool's `wait`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cond = threading.Condition(threading.RLock())
+
+
 def watcher_of(event: Event) -> Watcher:
     """Choose who watches an event: a subclass of `threading.Event` may do anything in its ``is_set``."""
-    return event_waiters if type(event) is threading.Event else blocking_poller
+    return event_waiters if type(event) in {threading.Event, StopEvent} else blocking_poller
