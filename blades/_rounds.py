@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import json
 import threading
+from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 
 from blades._clock import monotonic
@@ -42,6 +44,8 @@ class Outcome(NamedTuple):
     result: ToolResult
     failure: BaseException | None = None
 
+
+MOST_THREADS: Final = 64  # of a round: what a model calls is no reason to run out of threads
 
 _Ready: TypeAlias = tuple["Tool", dict[str, Any]]
 StartSpan: TypeAlias = "Callable[[ToolCall], Callable[[str | None, BaseException | None], None] | None]"
@@ -84,7 +88,7 @@ class Round:
         self._ends: dict[int, ToolResult | None] = {}  # None: it was cancelled before
         self._failed_at: int | None = None
         self._ready: dict[int, _Ready] = {}
-        self._outcomes: list[Outcome] = []  # of calls that were not run
+        self._outcomes: deque[Outcome] = deque()  # of calls that were not run
         self._tools = tools
 
     def prepare(self, finish_reason: str | None) -> None:
@@ -111,18 +115,18 @@ class Round:
                 return
 
     def start(self) -> None:
-        """Start the threads. What cannot have one is left to the reader's thread."""
+        """Start the threads. Where none can be started, the reader's thread runs the calls."""
         if self._stop_event.is_set():
             self.stop()
-        for position, (tool, arguments) in list(self._ready.items()):
-            if tool.in_reader:
-                continue
-            target = functools.partial(self._run_in_thread, position, tool, arguments)
+        waiting = deque((position, ready) for position, ready in self._ready.items() if not ready[0].in_reader)
+        names = [tool.name for _, (tool, _) in waiting]
+        for name in names[:MOST_THREADS]:
+            target = functools.partial(self._run_waiting, waiting)
             try:
-                threading.Thread(target=target, name=f"blades-tool-{tool.name}", daemon=True).start()
+                threading.Thread(target=target, name=f"blades-tool-{name}", daemon=True).start()
             except RuntimeError:  # no more threads; or the interpreter is exiting
-                continue
-            del self._ready[position]
+                break
+            self._ready = {position: ready for position, ready in self._ready.items() if ready[0].in_reader}
 
     def next_outcome(self) -> Outcome | None:
         """Run what is to run in this thread; None if there is only to wait for what is delivered.
@@ -131,10 +135,10 @@ class Round:
             BaseException: A tool that runs here was interrupted, for instance by Ctrl-C.
         """
         if self._outcomes:
-            return self._outcomes.pop(0)
+            return self._outcomes.popleft()
         if not self._ready:
             return None
-        position, (tool, arguments) = min(self._ready.items())
+        position, (tool, arguments) = next(iter(self._ready.items()))
         del self._ready[position]
         return self._context.copy().run(self._run, position, tool, arguments, Exception)
 
@@ -177,10 +181,14 @@ class Round:
         self._starts[position] = False
         self._outcomes.append(Outcome(position, ToolResult(self.calls[position], text, error=text)))
 
-    def _run_in_thread(self, position: int, tool: Tool, arguments: dict[str, Any]) -> None:
-        outcome = self._context.copy().run(self._run, position, tool, arguments, BaseException)
-        if outcome is not None:
-            self._deliver(outcome)
+    def _run_waiting(self, waiting: deque[tuple[int, _Ready]]) -> None:
+        """Run one waiting call after another, in a thread."""
+        while waiting:
+            with suppress(IndexError):  # another thread was faster
+                position, (tool, arguments) = waiting.popleft()
+                outcome = self._context.copy().run(self._run, position, tool, arguments, BaseException)
+                if outcome is not None:
+                    self._deliver(outcome)
 
     def _run(self, position: int, tool: Tool, arguments: dict[str, Any], caught: type[BaseException]) -> Outcome | None:
         """Run one call, unless it was cancelled before."""

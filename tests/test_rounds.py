@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import sys
 import threading
+import time
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import date
@@ -26,6 +27,7 @@ from blades._rounds import (
     DECLINED,
     FAILED,
     FILTERED,
+    MOST_THREADS,
     Outcome,
     Round,
     result_text,
@@ -88,6 +90,24 @@ def test_the_calls_of_a_round_run_at_the_same_time() -> None:
     running = Running([meet], ("meet", '{"who": "a"}'), ("meet", '{"who": "b"}'))
     assert {result.text for result in running.finish()} == {"a", "b"}
     assert running.round.texts() == ["a", "b"]
+
+
+def test_a_model_cannot_start_any_number_of_threads() -> None:
+    """What it calls beyond that waits for a thread."""
+    running_now: set[int] = set()
+    most: list[int] = []
+
+    def look(number: int) -> int:
+        running_now.add(number)
+        most.append(len(running_now))
+        time.sleep(0.001)
+        running_now.discard(number)
+        return number
+
+    running = Running([look], *[("look", f'{{"number": {number}}}') for number in range(300)])
+    running.finish()
+    assert running.round.texts() == [str(number) for number in range(300)]
+    assert 1 < max(most) <= MOST_THREADS
 
 
 def test_results_are_handed_out_as_they_come_and_kept_in_order() -> None:
