@@ -74,10 +74,16 @@ def in_thread() -> Iterator[Callable[[Callable[[], object]], threading.Thread]]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `test_mutations` and `test_soak` try more."""
+    """Let `test_mutations` and `test_soak` try more, and all tests run without the fast path."""
     parser.addoption("--mutations", type=int, default=20_000, help="how many damaged streams test_mutations tries")
     parser.addoption("--no-fast-path", action="store_true", help="read every body through the HTTP library")
     parser.addoption("--soak", type=float, default=0.0, metavar="SECONDS", help="how long test_soak goes on at least")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Switch the fast path off. Tests of the fast path itself, and scripts in processes of their own, still take it."""
+    if config.getoption("--no-fast-path"):
+        fast_body.ENABLED = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
