@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final, cast, final
 
 from blades._clock import monotonic
 from blades._errors import StreamError, StreamInterrupted, StreamProtocolError, StreamTimeout, without_traceback
-from blades._preview import printable, type_name
 from blades._transport.cancel import (
     ARRIVED,
     WAITING,
@@ -28,13 +27,14 @@ if TYPE_CHECKING:
     from blades._transport.events import Event
     from blades._values import Chunk, Reply
 
-# How long, after the answer is complete, usage and the end of the body are waited for.
-TRAILER_WAIT_SECONDS: Final = 1.0
+TRAILER_WAIT_SECONDS: Final = (
+    1.0  # how long, after the answer is complete, usage and the end of the body are waited for
+)
 
-_EXPECTED: Final = {
-    "timeout": "the end of the answer",
-    "first_chunk_timeout": "the first content",
-    "stall_timeout": "further content",
+_TIMED_OUT: Final = {
+    "timeout": "The answer did not end",
+    "first_chunk_timeout": "No content arrived",
+    "stall_timeout": "No further content arrived",
 }
 
 
@@ -57,7 +57,7 @@ class Call:
         if ends_by is None:
             ends_by = math.inf if timeouts.timeout is None else self.state.started_at + timeouts.timeout
         self._ends_by = ends_by
-        self._overtime = False  # a chunk was returned although a limit had passed: from now on, the limit counts
+        self._overtime = False  # something was read although a limit had passed: the next time, that limit counts
         self._complete_since: float | None = None
 
     def next_chunk(self) -> Chunk | None:
@@ -95,7 +95,7 @@ class Call:
 
     @property
     def totals(self) -> CompletionDecoder:
-        """The decoder, which has the text, the usage and the other totals."""
+        """Where text, usage and the like are found."""
         return self.decoder
 
     @property
@@ -104,7 +104,7 @@ class Call:
         return self.decoder.text
 
     def reply(self) -> Reply:
-        """Return the answer so far."""
+        """Return what was decoded so far."""
         complete = self.state.value is StreamState.FINISHED
         return self.decoder.reply(complete=complete, request_id=self.state.request_id)
 
@@ -114,7 +114,7 @@ class Call:
         return self.state.request_id
 
     def timing(self) -> Timing:
-        """Return how long the call has taken so far."""
+        """Return how long it took so far."""
         state = self.state
 
         def since_start(at: float | None) -> float | None:
@@ -213,7 +213,7 @@ class Call:
         return bool(data)
 
     def _late(self, limit: str) -> bool:
-        """Raise for a limit that has passed, or return False, for the end, if only the trailer is missing."""
+        """Deal with a limit that has passed: the end of the answer, if nothing that matters is missing."""
         if limit and self.state.active:
             raise timed_out(limit, self._timeouts) from None
         if self.decoder.needs_end:
@@ -221,13 +221,12 @@ class Call:
         return False
 
     def _lost(self, cause: Exception) -> bool:
-        """Raise for a connection that failed, or return False, for the end, if only the trailer is missing."""
+        """Deal with a connection that failed: the end of the answer, if nothing that matters is missing."""
         if self.state.active and not self.decoder.finished:
             if isinstance(cause, EncodingError):
-                raise StreamProtocolError(f"cannot decode the body: {printable(str(cause))}") from cause
+                raise StreamProtocolError(f"The body cannot be decoded: {cause}.") from cause
             raise StreamInterrupted(
-                f"expected the rest of the answer, got a cut connection ({type_name(cause)}: {printable(str(cause))}): "
-                "ask again"
+                f"The connection was cut in the middle of the answer ({type(cause).__name__}: {cause})."
             ) from cause
         return False
 
@@ -268,18 +267,14 @@ class Call:
 
 
 def raise_again(state: CallState, *, has_reader: bool) -> None:
-    """Raise again what a call that has failed raised before.
-
-    Args:
-        state: The state of the call.
-        has_reader: Whether another thread was reading the call when this one asked for a chunk.
+    """Raise what a call that is over has raised before.
 
     Raises:
-        OtherReaderError: The call is active, and another thread is reading it.
+        OtherReaderError: The call is not over, and has a reader: this is another thread.
         BaseException: Why the call failed.
     """
     if state.active and has_reader:
-        raise OtherReaderError("expected one reader of a stream, got a second thread: read it in one thread at a time")
+        raise OtherReaderError("This stream is being read by another thread: a stream has one reader at a time.")
     if state.value is StreamState.FAILED and state.failure is not None:
         raise without_traceback(state.failure)
 
@@ -287,5 +282,4 @@ def raise_again(state: CallState, *, has_reader: bool) -> None:
 def timed_out(limit: str, timeouts: Timeouts) -> StreamTimeout:
     """Return the error for a limit that has passed."""
     seconds: float = getattr(timeouts, limit)
-    message = f"expected {_EXPECTED[limit]} within {limit}={seconds:g} seconds, got none: ask again, or allow more"
-    return StreamTimeout(message, limit=limit, seconds=seconds)
+    return StreamTimeout(f"{_TIMED_OUT[limit]} within {limit}={seconds:g} seconds.", limit=limit, seconds=seconds)

@@ -80,6 +80,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", type=float, default=0.0, metavar="SECONDS", help="how long test_soak goes on at least")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Switch the fast path off. Tests of the fast path itself, and scripts in processes of their own, still take it."""
+    if config.getoption("--no-fast-path"):
+        fast_body.ENABLED = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as `pure` what uses neither sockets nor processes: `make check` runs these tests alone."""
     impure = ("LocalServer", "Server", "socket", "subprocess", "multiprocessing")

@@ -16,8 +16,9 @@ from blades import Agent, StreamInterrupted, StreamTimeout
 from blades._clock import monotonic
 from blades._transport import fast_body
 from blades._transport.cancel import CancelScope, ConnectionLost
-from blades._transport.connection import TrackedConnection, current_scope, proven_kinds
+from blades._transport.connection import TrackedConnection, current_scope
 from blades._transport.fast_body import FastBody
+from blades._transport.network_stream import proven_kinds
 from blades._transport.response import FastResponse
 from blades._transport.state import CallState
 from blades.testing import Answer, Cut, LocalServer, Reset, Stall, chunk

@@ -18,7 +18,8 @@ from blades._transport import fast_body
 from blades._transport.cancel import SHUTDOWN_WAKES, RequestCancelled
 from blades._transport.connection import StaleConnection, current_scope
 from blades._transport.fast_body import FastBody
-from blades._transport.hooks import connection_of, install_hooks, missing
+from blades._transport.hooks import connection_of, install_hooks, reads_plainly
+from blades._transport.missing import LONGER, missing
 from blades._transport.response import FastResponse, OpenedResponse, ReadAheadResponse
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class ClientAdapter:
                     "http_client": openai.DefaultHttpxClient(limits=limits, timeout=timeout),
                 }
             except (AttributeError, TypeError):
-                missing.report("DefaultHttpxClient, Timeout or DEFAULT_CONNECTION_LIMITS")
+                missing.report("DefaultHttpxClient, Timeout or DEFAULT_CONNECTION_LIMITS", LONGER)
             # An empty variable must not win over the official default.
             url = endpoint.base_url or OFFICIAL_BASE_URL
             client = openai.OpenAI(api_key=endpoint.api_key, base_url=url, **settings)
@@ -135,12 +136,7 @@ class ClientAdapter:
     def adopt(cls, client: openai.OpenAI, max_retries: int | None) -> ClientAdapter:
         """Use a caller's client: a copy, which shares its connections, so that the caller's own is not changed."""
         settings: dict[str, Any] = {} if max_retries is None else {"max_retries": max_retries}
-        try:
-            copied = client.with_options(**settings)
-        except (AttributeError, TypeError):
-            missing.report("with_options")
-            copied = client
-        return cls(copied, owned=False)
+        return cls(_with_options(client, **settings), owned=False)
 
     def open_stream(self, body: Mapping[str, Any], scope: CancelScope) -> None:
         """Send the request and deliver its response, or read it on behalf of its reader: the opening thread's work.
@@ -173,7 +169,7 @@ class ClientAdapter:
         Raises:
             Exception: The server cannot be reached, or refuses.
         """
-        client = self._client.with_options(max_retries=0, timeout=WARM_UP_TIMEOUT_SECONDS)
+        client = _with_options(self._client, max_retries=0, timeout=WARM_UP_TIMEOUT_SECONDS)
         client.models.with_raw_response.list()
 
     def retire(self) -> None:
@@ -211,7 +207,8 @@ class ClientAdapter:
                 traceback.clear_frames(stale.__traceback__)
                 scope.needs_fresh_connection()
                 if scope.retries:
-                    client = self._client.with_options(max_retries=max(self._client.max_retries - scope.retries, 0))
+                    remaining = getattr(self._client, "max_retries", scope.retries) - scope.retries
+                    client = _with_options(self._client, max_retries=max(remaining, 0))
                     install_hooks(client)
 
     def _request(self, client: openai.OpenAI, body: Mapping[str, Any], scope: CancelScope) -> OpenedResponse:
@@ -230,9 +227,9 @@ class ClientAdapter:
             if isinstance(error, openai.OpenAIError) or not hasattr(type(error), "request"):
                 raise
             raise openai.APIConnectionError(request=cast("Any", error).request) from error
-        raw = getattr(api_response, "http_response", api_response)
-        connection = connection_of(raw, scope)
-        base_url = str(getattr(client, "base_url", "")).rstrip("/")
+        raw = _public(api_response, "http_response", api_response)
+        connection = connection_of(raw, scope, owned=self._owned)
+        base_url = str(_public(client, "base_url", "")).rstrip("/")
         return OpenedResponse(raw, scope, self, base_url, connection)
 
 
@@ -262,9 +259,25 @@ def takes_fast_path(opened: OpenedResponse) -> bool:
         and opened.scope.has_socket
         and opened.chunked
         and opened.encoding in {"", "identity"}
-        # A caller's transport may have put a stream of its own before the library's.
-        and hasattr(getattr(opened.raw.stream, "_stream", None), "_httpcore_stream")
+        and reads_plainly(opened.raw)
     )
+
+
+def _public(value: Any, name: str, default: Any) -> Any:
+    found = getattr(value, name, None)
+    if found is None:
+        missing.report(name)
+        return default
+    return found
+
+
+def _with_options(client: Any, **settings: Any) -> Any:
+    """Copy a client, which shares its connections; the client itself where that is not possible any more."""
+    try:
+        return client.with_options(**settings)
+    except (AttributeError, TypeError):
+        missing.report("with_options", "retries are those of the client that was given")
+        return client
 
 
 def _close(client: Any) -> None:

@@ -18,13 +18,21 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from blades._clock import monotonic
 from blades._transport.cancel import POLL_RESOLUTION_SECONDS, shut_down
+from blades._transport.network_stream import (
+    HTTP2_PREFACE,
+    beginning,
+    disproven_kinds,
+    proven_kinds,
+    reading_kinds,
+    speaks_http2,
+    with_timeout,
+)
 
 if TYPE_CHECKING:
     from blades._transport.cancel import CancelScope
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 POLL_SECONDS: Final = 0.05  # how often a thread that reads for other streams looks whether its own has ended
-_HTTP2_PREFACE: Final = b"PRI * HTTP/2.0"
 
 Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
@@ -39,14 +47,6 @@ class StaleConnection(BaseException):
 
     A BaseException, because the official client would count any Exception as one of its retries, and wait before it.
     """
-
-
-proven_kinds: Final[set[type]] = set()
-"""Kinds of network streams whose library was seen to read through `TrackedConnection.read` what follows the headers.
-
-A library that read it past the wrapper would wait for ever for the last chunk that is pushed back to it. So until that
-was seen once, it is given back to the library in a thread of its own.
-"""
 
 
 @final
@@ -70,15 +70,14 @@ class TrackedConnection:
             and type(self.socket) in {socket.socket, ssl.SSLSocket}
             and not isinstance(tls, ssl.SSLObject)
         )
-        alpn = getattr(tls, "selected_alpn_protocol", None)
-        self.multiplexed = alpn is not None and alpn() == "h2"  # HTTP/2: other streams use it, too
+        self.multiplexed = speaks_http2(stream)  # other streams use it, too
         self.kind = type(stream)
         self.timeout_seconds: float | None = None  # the HTTP library's own, for each read of this answer
         self.at_body_start = False  # the library has read the headers of an answer and nothing after them
-        self.last_bytes = b""  # the end of what was read last
+        self.last_bytes = b""  # the end of what was read
         self._received_bytes = 0  # of the answer to the present request
         self._requests = 0 if opener is not None else 1
-        self._writing = False
+        self._writing = self._writes_here = False
         self._reusable = True
         self._opener = weakref.ref(opener) if opener is not None else lambda: None
         self._awaits_headers = False
@@ -86,33 +85,52 @@ class TrackedConnection:
         self._scope: CancelScope | None = None
         self._process = os.getpid()
         self._read, self._write, self._close = stream.read, stream.write, stream.close
-        stream.read, stream.write, stream.close = self.read, self.write, self.close
+        self._replace_methods(stream)
+
+    def _replace_methods(self, stream: Any) -> None:
+        """Replace all three methods, or none.
+
+        Raises:
+            AttributeError: One of them cannot be replaced.
+        """
+        original = {"read": self._read, "write": self._write, "close": self._close}
+        replaced = []
+        try:
+            for name in original:
+                setattr(stream, name, getattr(self, name))
+                replaced.append(name)
+        except (AttributeError, TypeError):
+            for name in replaced:
+                setattr(stream, name, original[name])
+            raise
 
     # What the HTTP library calls. Arguments that are not known here are passed on.
 
-    def write(self, buffer: bytes, *arguments: Any, **named: Any) -> Any:
+    def write(self, *arguments: Any, **named: Any) -> Any:
         """Send a part of a request."""
-        if not self._writing:
-            self._begin_request(bytes(buffer[: len(_HTTP2_PREFACE)]))
+        if not self._writing or (self._scope is not current_scope.get() and not self.multiplexed):
+            self._begin_request(beginning(arguments[0] if arguments else named.get("buffer")))
         scope = self._scope
         if scope is not None:
             scope.attach(self.socket)
             scope.state.request_sent()
-        return self._write(buffer, *arguments, **named)
+        return self._write(*arguments, **named)
 
-    def read(self, max_bytes: int, timeout: float | None = None, **named: Any) -> Any:
-        """Read for the library."""
+    def read(self, *arguments: Any, **named: Any) -> Any:
+        """Read for the library: at most so many bytes, with a time limit."""
         self.at_body_start = self._writing = False
         if self._withheld:
-            data, self._withheld = self._withheld[:max_bytes], self._withheld[max_bytes:]
-            return data
-        scope = current_scope.get()
-        if scope is not None and self.multiplexed and self.supports_fast_path:
-            timeout = self._wait_for_others(scope, timeout)
+            return self._take_withheld(arguments[0] if arguments else named.get("max_bytes"))
+        given = timeout = arguments[1] if len(arguments) > 1 else named.get("timeout")
+        reader = current_scope.get()
+        if reader is not None and self.multiplexed and self.supports_fast_path:
+            timeout = self._wait_for_others(reader, timeout)
         scope = self._scope
         try:
             limit = timeout if scope is None else scope.limit_read(timeout, opening=self._awaits_headers)
-            data = self._read(max_bytes, limit, **named)
+            if limit is not given:
+                arguments, named = with_timeout(limit, arguments, named)
+            data = self._read(*arguments, **named)
         except Exception as error:
             cause = error.__cause__ or error
             if isinstance(cause, TimeoutError) and scope is not None:
@@ -120,12 +138,15 @@ class TrackedConnection:
             elif isinstance(cause, OSError):
                 self._raise_if_stale()
             raise
+        if type(data) is not bytes:
+            return data
         if not data:
             self._raise_if_stale()
+        reading_kinds.add(self.kind)
         self._received_bytes += len(data)
-        self.last_bytes = data[-len(LAST_CHUNK) :]
+        self.last_bytes = (self.last_bytes + data)[-len(LAST_CHUNK) :]
         if self._awaits_headers:
-            self._awaits_headers, self.timeout_seconds = False, timeout
+            self._awaits_headers, self.timeout_seconds = False, limit
             data = self._withhold_body(data)
         return data
 
@@ -142,7 +163,9 @@ class TrackedConnection:
 
     def raise_if_answered_in_advance(self) -> None:
         """Raise `StaleConnection` if no byte has arrived since the request: what was read answers another."""
-        if self._scope is not None and self._requests > 1 and not self._received_bytes and not self.multiplexed:
+        if self.kind not in reading_kinds or self._received_bytes or self.multiplexed:
+            return
+        if self._scope is not None and self._requests > 1:
             self.retire()
             raise StaleConnection
 
@@ -171,6 +194,12 @@ class TrackedConnection:
         shut_down(self.socket)
 
     @property
+    def has_leftover(self) -> bool:
+        """Whether something has come after the end of a chunked answer, as far as that is seen here."""
+        seen = self.kind in reading_kinds and self.kind not in disproven_kinds
+        return seen and not self.last_bytes.endswith(LAST_CHUNK[1:])
+
+    @property
     def is_proven(self) -> bool:
         """Whether the library is known to read what is pushed back."""
         return self.kind in proven_kinds
@@ -178,7 +207,19 @@ class TrackedConnection:
     def prove(self) -> None:
         """Note that the library has read what was pushed back, if it has."""
         if not self._withheld:
+            disproven_kinds.discard(self.kind)
             proven_kinds.add(self.kind)
+
+    def disprove(self) -> None:
+        """Note that the library has not read what was pushed back: no further body is withheld from it."""
+        if self.kind not in proven_kinds:
+            disproven_kinds.add(self.kind)
+
+    @property
+    def unused_method(self) -> str | None:
+        """The name of a method that the library does not call any more, once an answer has been read."""
+        reads = self.kind in reading_kinds and self.kind not in disproven_kinds
+        return ("read" if not reads else None) if self._writes_here else "write"
 
     def _begin_request(self, begin: bytes) -> None:
         """Find the scope of a request, and refuse a connection that must not carry it.
@@ -186,9 +227,13 @@ class TrackedConnection:
         Raises:
             StaleConnection: Only a fresh connection will do. Nothing was sent.
         """
-        if begin.startswith(_HTTP2_PREFACE):
+        if begin.startswith(HTTP2_PREFACE):
             self.multiplexed = True
-        self._scope = scope = None if self.multiplexed else current_scope.get()
+        self._writes_here = True
+        previous, self._scope = self._scope, None if self.multiplexed else current_scope.get()
+        scope = self._scope
+        if previous is not None and previous is not scope:  # nothing has told of the end of its response
+            previous.detach(self.socket)
         current_connection.set(None if scope is None else self)
         if scope is not None and self._requests and not (self._reusable and self._is_fresh_for(scope)):
             raise StaleConnection
@@ -196,6 +241,10 @@ class TrackedConnection:
         self._received_bytes = 0
         self._writing = True
         self.at_body_start, self._awaits_headers = False, scope is not None
+
+    def _take_withheld(self, max_bytes: int | None) -> bytes:
+        data, self._withheld = self._withheld[:max_bytes], self._withheld[max_bytes or len(self._withheld) :]
+        return data
 
     def _is_fresh_for(self, scope: CancelScope) -> bool:
         """Return whether this connection will do for a call: one that needs a fresh one has opened it itself."""
@@ -240,6 +289,7 @@ class TrackedConnection:
         head = data[:end].lower()
         if (
             end >= 3  # noqa: PLR2004 - it was found
+            and self.kind not in disproven_kinds
             and head.startswith(b"http/1.1 200")
             and b"\n\n" not in head
             and b"\ntransfer-encoding: chunked\r\n" in head

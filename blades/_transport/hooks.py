@@ -8,66 +8,70 @@ depend on it. Without it `next()` still returns at once after a cancel, but the 
 - ``_sleep_for_retry`` waits between attempts, as long as ``_calculate_retry_timeout`` says; here it can be interrupted.
 - The trace callback is notified of each new connection and of the end of each response.
 - ``network_stream``, an extension of a response, is the connection that it arrived on.
+- ``_httpcore_stream`` shows that a body is the library's own, with no stream of a caller's transport before it.
 """
 
 from __future__ import annotations
 
-import logging
 import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
 from blades._transport.cancel import RequestCancelled
-from blades._transport.connection import StaleConnection, TrackedConnection, current_connection, current_scope
+from blades._transport.connection import (
+    StaleConnection,
+    TrackedConnection,
+    current_connection,
+    current_scope,
+)
+from blades._transport.missing import COSTLY, LATER, LINGERS, missing
+from blades._transport.network_stream import speaks_http2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from blades._transport.cancel import CancelScope
 
-logger = logging.getLogger("blades")
-
-_SLOWER: Final = "a cancelled stream returns at once, but the server may notice late"
-
-
-@final
-class _Missing:
-    """What was found missing: each is reported once per process."""
-
-    def __init__(self) -> None:
-        self._reported: set[str] = set()
-
-    def report(self, name: str) -> None:
-        """Warn that a name is missing or does not behave as it did."""
-        if name not in self._reported:
-            self._reported.add(name)
-            logger.warning("the installed openai or its HTTP library has no usable %s: %s", name, _SLOWER)
-
-
-missing: Final = _Missing()
+_SLEEP_ARGUMENTS: Final = {"retries_taken", "max_retries", "options", "response"}
 
 
 def install_hooks(client: Any) -> None:
     """Let this client's requests be interrupted. Does nothing for requests made by other code on the same client."""
     _replace(client, "_prepare_request", _prepare)
-    _replace(client, "_sleep_for_retry", _sleep)
+    _replace(client, "_sleep_for_retry", _sleep, LINGERS)
 
 
-def _replace(client: Any, name: str, hook: Callable[..., Any]) -> None:
+def _replace(client: Any, name: str, hook: Callable[..., Any], effect: str = LATER) -> None:
     original = getattr(client, name, None)
-    if not callable(original):
-        missing.report(name)
+    if isinstance(original, _Hook):  # a client that could not be copied
         return
+    if callable(original):
+        with suppress(AttributeError, TypeError):
+            setattr(client, name, _Hook(client, original, hook))
+            return
+    missing.report(name, effect)
 
-    def hooked(*arguments: Any, **named: Any) -> Any:
+
+@final
+class _Hook:
+    """Stands before a method of a client. Does nothing for requests of other code on the same client."""
+
+    def __init__(self, client: Any, original: Any, hook: Callable[..., Any]) -> None:
+        self._client = client
+        self._original = original
+        self._hook = hook
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call the hook for the requests of a stream, and what it stands before for others."""
         scope = current_scope.get()
         if scope is None:
-            return original(*arguments, **named)
-        return hook(scope, client, original, arguments, named)
+            return self._original(*arguments, **named)
+        return self._hook(scope, self._client, self._original, arguments, named)
 
-    try:
-        setattr(client, name, hooked)
-    except AttributeError:
-        missing.report(name)
+
+_current_tracer: ContextVar[_Tracer | None] = ContextVar("blades_tracer", default=None)
 
 
 def _prepare(scope: CancelScope, _client: Any, original: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -75,7 +79,9 @@ def _prepare(scope: CancelScope, _client: Any, original: Any, arguments: tuple[A
     request = next((value for value in (*arguments, *named.values()) if hasattr(value, "extensions")), None)
     try:
         extensions = request.extensions  # type: ignore[union-attr]
-        extensions["trace"] = _Tracer(scope, _forward_target(request), extensions.get("trace"))
+        tracer = _Tracer(scope, _forward_target(request), extensions.get("trace"))
+        extensions["trace"] = tracer
+        _current_tracer.set(tracer)
     except (AttributeError, TypeError):
         missing.report("request.extensions")
     return original(*arguments, **named)
@@ -83,6 +89,9 @@ def _prepare(scope: CancelScope, _client: Any, original: Any, arguments: tuple[A
 
 def _sleep(scope: CancelScope, client: Any, original: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
     scope.raise_if_ended()
+    if arguments or named.keys() != _SLEEP_ARGUMENTS:
+        missing.report("_sleep_for_retry", LINGERS)
+        return _sleep_as_before(scope, original, arguments, named)
     try:
         response = named["response"]
         headers = None if response is None else response.headers
@@ -91,12 +100,17 @@ def _sleep(scope: CancelScope, client: Any, original: Any, arguments: tuple[Any,
         )
         seconds = float(seconds)
     except Exception:  # noqa: BLE001 - whatever has changed, the original knows how to wait
-        missing.report("_calculate_retry_timeout")
-        result = original(*arguments, **named)
-        scope.sleep(0)
-        return result
+        missing.report("_calculate_retry_timeout", LINGERS)
+        return _sleep_as_before(scope, original, arguments, named)
     scope.sleep(seconds)
     return None
+
+
+def _sleep_as_before(scope: CancelScope, original: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Wait without a way to be woken: the reader is free meanwhile, and nothing leaves once the call has ended."""
+    result = original(*arguments, **named)
+    scope.sleep(0)
+    return result
 
 
 def _forward_target(request: Any) -> tuple[str, int] | None:
@@ -116,17 +130,20 @@ class _Tracer:
         self._target = target
         self._inner = inner  # the caller's own
         self._through_proxy = False
+        self.called = False
         self._connection: TrackedConnection | None = None  # if it was opened for this request
 
-    def __call__(self, event: str, info: Mapping[str, Any], *arguments: Any, **named: Any) -> None:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self.called = True
+        values = (*arguments, *named.values())
+        event = next((value for value in values if isinstance(value, str)), "")
         try:
-            self._follow(event, info)
+            self._follow(event, next((value for value in values if isinstance(value, Mapping)), {}))
         except (RequestCancelled, StaleConnection):
             raise
         except Exception:  # noqa: BLE001 - what an event carries may change with the library
             missing.report(f"trace event {event}")
-        if callable(self._inner):
-            self._inner(event, info, *arguments, **named)
+        return self._inner(*arguments, **named) if callable(self._inner) else None
 
     def _follow(self, event: str, info: Mapping[str, Any]) -> None:
         scope = self._scope
@@ -168,42 +185,96 @@ class _Tracer:
 
 
 def track(stream: Any, scope: CancelScope, *, opener: CancelScope | None) -> TrackedConnection | None:
-    """Wrap a connection of the HTTP library, and attach it; None if it hides its socket, or carries other streams.
+    """Wrap a connection of the HTTP library, and attach it; None if that is not possible, or it carries other streams.
 
     Raises:
         RequestCancelled: The call has ended meanwhile; the connection was closed.
     """
-    if not isinstance(stream.get_extra_info("socket"), socket.socket):
-        return None  # a network backend of the caller's own: it cannot be interrupted
-    try:
-        tracked = TrackedConnection(stream, opener)
-    except (AttributeError, TypeError):  # its methods are not there, or cannot be replaced
-        missing.report("network_stream")
+    if not callable(getattr(stream, "get_extra_info", None)):
+        missing.report("get_extra_info of a network_stream")
         return None
+    sock = stream.get_extra_info("socket")
+    if not isinstance(sock, socket.socket):
+        return None  # a network backend of the caller's own: it cannot be interrupted
+    tracked = _tracked(stream)
+    if tracked is None:
+        try:
+            tracked = TrackedConnection(stream, opener)
+        except (AttributeError, TypeError):  # its methods are not there, or cannot be replaced
+            missing.report("network_stream")
     try:
-        if not tracked.multiplexed:
-            scope.attach(tracked.socket)
+        if not (speaks_http2(stream) if tracked is None else tracked.multiplexed):
+            scope.attach(sock)
     except RequestCancelled:
-        stream.close()
+        (stream if hasattr(stream, "close") else sock).close()
         raise
     return tracked
 
 
-def connection_of(response: Any, scope: CancelScope) -> TrackedConnection | None:
-    """Return the connection that an open response arrived on; wrap one that was opened by other code."""
+def _tracked(stream: Any) -> TrackedConnection | None:
+    tracked = getattr(getattr(stream, "read", None), "__self__", None)
+    return tracked if isinstance(tracked, TrackedConnection) else None
+
+
+def connection_of(response: Any, scope: CancelScope, *, owned: bool) -> TrackedConnection | None:
+    """Return the connection that an open response arrived on; wrap one that is not wrapped yet.
+
+    Args:
+        response: The response of the HTTP library.
+        scope: Whose response it is.
+        owned: Whether the agent made the client: else requests of other code open connections, too.
+
+    Raises:
+        RequestCancelled: The call has ended meanwhile; the connection was closed.
+    """
     if getattr(response, "is_closed", False):  # a caller's hook has read it: the connection may serve another request
         return None
-    extensions: Any = getattr(response, "extensions", None)
-    stream = extensions.get("network_stream") if isinstance(extensions, dict) else None
-    tracked = getattr(getattr(stream, "read", None), "__self__", None)
-    if isinstance(tracked, TrackedConnection):
+    stream = _extension(response, "network_stream")
+    tracked = _tracked(stream)
+    _report_unused(stream, tracked, scope)
+    if stream is None or _extension(response, "http_version") == b"HTTP/2":
         return tracked
-    if stream is None or scope.has_socket or extensions.get("http_version") == b"HTTP/2":
-        return None
+    if scope.has_socket or (tracked is not None and tracked.multiplexed):
+        return tracked
     try:
-        return track(stream, scope, opener=None)
+        found = track(stream, scope, opener=None)
+        if found is not None and tracked is None and owned:
+            missing.report("trace event connect_tcp.complete")
     except RequestCancelled:
         raise
     except Exception:  # noqa: BLE001 - what the extension holds may change with the library
         missing.report("network_stream")
         return None
+    return found
+
+
+def _report_unused(stream: Any, tracked: TrackedConnection | None, scope: CancelScope) -> None:
+    """Report what the libraries should have called until the headers of a response came, and did not."""
+    tracer = _current_tracer.get()
+    if stream is None:
+        if scope.has_socket:  # not a transport that stands in for the network
+            missing.report("network_stream")
+    elif tracer is None:
+        missing.report("_prepare_request")
+    elif not tracer.called:
+        missing.report("trace extension")
+    elif tracked is not None and (unused := tracked.unused_method):
+        missing.report(f"network_stream.{unused}")
+
+
+def reads_plainly(response: Any) -> bool:
+    """Return whether the body of a response is the library's own: a transport may have put its stream before it."""
+    stream = getattr(response, "stream", None)
+    inner = getattr(stream, "_stream", None)
+    if hasattr(inner, "_httpcore_stream"):
+        return True
+    if stream is None:
+        missing.report("stream of a response", COSTLY)
+    elif type(inner).__module__.partition(".")[0] == type(response).__module__.partition(".")[0]:
+        missing.report("_httpcore_stream", COSTLY)
+    return False
+
+
+def _extension(response: Any, name: str) -> Any:
+    extensions = getattr(response, "extensions", None)
+    return extensions.get(name) if isinstance(extensions, Mapping) else None

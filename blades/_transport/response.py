@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from blades._clock import monotonic
 from blades._transport.cancel import ARRIVED, DRAIN_SECONDS, ConnectionLost, DeadlinePassed, RequestCancelled
-from blades._transport.connection import LAST_CHUNK, StaleConnection, TrackedConnection
+from blades._transport.connection import StaleConnection, TrackedConnection
 from blades._transport.threads import run_detached
 from blades._values import ResponseInfo, StreamState
 from blades._wire.inflate import ENCODINGS, Inflater
@@ -179,10 +179,10 @@ class FastResponse:
             connection.prove()
             ended.set()
 
-        if run_detached(try_it):
-            ended.wait(PROOF_WAIT_SECONDS)
-        else:
+        if not run_detached(try_it):
             self._opened.release()
+        elif not ended.wait(PROOF_WAIT_SECONDS):
+            connection.disprove()
 
     def _let_library_end(self) -> None:
         with suppress(Exception):
@@ -264,15 +264,17 @@ class ReadAheadResponse:
     def _pieces(self) -> Iterator[bytes]:
         """Read the decoded body through the library; no piece is empty."""
         opened = self._opened
-        if opened.is_closed or not (opened.encoding in {"", "identity"} or opened.encoding in ENCODINGS):
+        stream = getattr(opened.raw, "stream", None)  # may have another name in a version to come
+        understood = opened.encoding in {"", "identity"} or opened.encoding in ENCODINGS
+        if stream is None or opened.is_closed or not understood:
             yield from filter(None, opened.raw.iter_bytes())
             return
         inflater = Inflater(opened.encoding) if opened.encoding in ENCODINGS else None
-        for piece in opened.raw.stream:
+        for piece in stream:
             if inflater is not None:
                 yield from inflater.feed(piece)  # a small body may hold gigabytes: they are made piece by piece
             elif piece:
                 yield piece
         connection = opened.connection
-        if connection is not None and opened.chunked and not connection.last_bytes.endswith(LAST_CHUNK[1:]):
+        if connection is not None and opened.chunked and connection.has_leftover:
             connection.retire()  # bytes after the end would be read as the answer to the next request
