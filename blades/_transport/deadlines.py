@@ -72,16 +72,22 @@ class DeadlineTimer:
         self._added = False
         self.wakes_at = math.inf
 
+    def _expire_all(self, now: float) -> float:
+        """Ask all items, and return when the first of them is to be asked again.
+
+        Without the lock: an item takes a lock of its own here, and holds that one when it is added. In a method of its
+        own: no item may be kept by the frame of a thread that waits.
+        """
+        return min((item.expire(now) for item in list(self._items)), default=math.inf)
+
     def _run(self) -> None:
         idle_since: float | None = None
         while True:
             with self._changed:
                 self._added = False
                 self.wakes_at = math.inf
-                items = list(self._items)
             now = monotonic()
-            # Without the lock: an item takes a lock of its own here, and holds that one when it is added.
-            due = min((item.expire(now) for item in items), default=math.inf)
+            due = self._expire_all(now)
             with self._changed:
                 if self._added:
                     continue

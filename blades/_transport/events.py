@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from functools import partial
 from operator import call
 from typing import TYPE_CHECKING, Final, Protocol, cast, final
 
 from blades._transport.threads import track_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 MAX_WAITERS: Final = 64  # threads that wait for one event each
 WAITER_LOOK_SECONDS: Final = 0.8  # how often such a thread looks whether its streams have ended
@@ -62,6 +63,16 @@ def is_set(event: Event) -> bool:
         if type(event) is threading.Event or isinstance(error, KeyboardInterrupt):
             raise  # by a signal handler, in the midst of the call
         return True
+
+
+def _poll_all(scopes: Iterable[Pollable], discard: Callable[[Pollable], object]) -> None:
+    """Poll scopes, and discard those that have ended: an exception may have broken off their own cleanup.
+
+    In a function of its own: no scope may be kept by the frame of a thread that waits.
+    """
+    for scope in list(scopes):
+        if scope.poll():
+            discard(scope)
 
 
 @final
@@ -118,9 +129,7 @@ class EventPoller:
             wanted_seconds = (time.thread_time() - began) / SHARE_OF_A_CORE
             period_seconds = min(max(self._period_seconds, wanted_seconds), LONGEST_PERIOD_SECONDS)
             if found or period % PERIODS_UNTIL_CLEANUP == 0:
-                for scope in list(self._scopes):
-                    if scope.poll():
-                        self.discard(scope)
+                _poll_all(self._scopes, self.discard)
             with self._lock:
                 if not self._scopes:
                     self._running = False
@@ -184,13 +193,14 @@ class EventWaiters:
         else:
             waiter.scopes.pop(scope, None)
 
+    def _discard_of(self, waiter: _EventWaiter, scope: Pollable) -> None:
+        self._waiter_of.pop(scope, None)
+        waiter.scopes.pop(scope, None)
+
     def _run(self, waiter: _EventWaiter) -> None:
         while True:
             waiter.event.wait(WAITER_LOOK_SECONDS)
-            for scope in list(waiter.scopes):
-                if scope.poll():  # the scope's own cleanup may have been broken off by an exception
-                    self._waiter_of.pop(scope, None)
-                    waiter.scopes.pop(scope, None)
+            _poll_all(waiter.scopes, partial(self._discard_of, waiter))
             with self._lock:
                 if not waiter.scopes:
                     if self._waiters.get(id(waiter.event)) is waiter:
