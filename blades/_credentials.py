@@ -6,6 +6,7 @@ reporters, pytest -l) would show them.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple, final
@@ -87,6 +88,11 @@ def show_url(url: str) -> str:
 def explain_client_failure(error: Exception) -> str:
     """Return why the official client cannot be made, with the environment variable that is to blame."""
     path = os.environ.get(CERTIFICATES_VARIABLE)
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        return (
+            "expected a file descriptor for the official client, got none "
+            f"({error.strerror}): close files, or raise the limit (ulimit -n)"
+        )
     if path and isinstance(error, OSError):  # an SSLError, for a file without certificates, is one too
         reason = printable(error.strerror or str(error))
         return (

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -212,3 +212,98 @@ def test_a_thread_that_is_stopped_inside_a_stream(
     )
     _, errors = child.communicate(timeout=START_SECONDS)
     assert (errors, child.returncode) == ("", 0)
+
+
+FORKED_EARLY = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+stream = agent.run_stream("parent")  # returns at once, while a thread imports the official client
+time.sleep({delay})
+child = os.fork()
+if child == 0:
+    signal.alarm({limit})  # a child that waits for a lock of its parent's would wait for ever
+    os._exit(agent.run("child").text != "ok")
+sys.exit(os.waitpid(child, 0)[1] != 0 or stream.reply().text != "ok")
+"""
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.15, 0.3, 0.6])
+def test_a_fork_while_the_official_client_is_imported(
+    delay: float, server: LocalServer, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """The child makes streams of its own, whatever a thread of its parent's was importing."""
+    server.default = "ok"
+    parent = start(FORKED_EARLY.format(delay=delay, limit=int(START_SECONDS)))
+    _, errors = parent.communicate(timeout=START_SECONDS)
+    assert (errors, parent.returncode) == ("", 0)
+
+
+AT_EXIT = """
+import atexit
+def read():
+    if {late}:
+        main.join()  # from here on the main thread waits for this one
+    print(agent.run("go").text, flush=True)
+main = threading.main_thread()
+if {warm}:
+    agent.run("warm")
+{register}
+"""
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["first stream", "later stream"])
+@pytest.mark.parametrize("framing", ["chunked", "close"])
+@pytest.mark.parametrize(
+    ("late", "register"),
+    [(False, "atexit.register(read)"), (True, "threading.Thread(target=read).start()")],
+    ids=["atexit", "thread"],
+)
+def test_streams_at_the_interpreters_exit(  # noqa: PLR0917 - parameters and fixtures
+    late: bool,  # noqa: FBT001
+    register: str,
+    framing: Any,
+    warm: bool,  # noqa: FBT001
+    server: LocalServer,
+    start: Callable[..., subprocess.Popen[str]],
+) -> None:
+    """From Python 3.12 on no thread can be started then: the request is sent, and the answer read, in the caller's."""
+    server.default = Answer(*["w "] * 50, framing=framing)
+    child = start(AT_EXIT.format(late=late, warm=warm, register=register))
+    output, errors = child.communicate(timeout=START_SECONDS)
+    assert (output, errors, child.returncode) == ("w " * 50 + "\n", "", 0)
+
+
+NO_DESCRIPTORS = """
+import resource
+{imported}
+taken = [os.open(os.devnull, os.O_RDONLY)]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+try:
+    while True:
+        taken.append(os.dup(taken[0]))
+except OSError:
+    pass
+try:
+    print(agent.run("go").text)
+except Exception as error:
+    print(type(error).__module__.partition(".")[0], type(error).__name__, error, flush=True)
+while taken:
+    os.close(taken.pop())
+print(agent.run("go").text)
+"""
+
+
+@pytest.mark.parametrize("imported", ["", "import jiter", "import jiter, openai"])
+def test_no_descriptor_for_the_first_stream(
+    imported: str, server: LocalServer, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """Neither a module nor a socket can be opened: the error says so, and later the agent works."""
+    server.default = "ok"
+    child = start(NO_DESCRIPTORS.format(imported=imported))
+    output, errors = child.communicate(timeout=START_SECONDS)
+    assert (errors, child.returncode) == ("", 0)
+    error, text = output.splitlines()
+    assert text == "ok"
+    assert error.startswith("blades ConfigError" if imported else "builtins OSError")
+    assert "SSL_CERT_FILE" not in error
+    assert "Too many open files" in error
