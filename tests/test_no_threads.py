@@ -1,0 +1,121 @@
+"""No thread can be started: the limit of the system is reached for a moment, or the interpreter is exiting."""
+
+from __future__ import annotations
+
+import _thread
+import gzip
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import openai
+import pytest
+
+from blades import Agent, StreamState, StreamTimeout
+from blades.testing import Answer, LocalServer, Stall
+from cancel.scenes import FINISH
+from limits import LIMIT_SECONDS, SOON_SECONDS, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WORDS = ["word "] * 50  # more pieces than are read ahead
+
+
+@contextmanager
+def no_threads() -> Iterator[None]:
+    """Let nothing of ours start a thread; the servers of the tests have theirs already."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", refuse)
+        patch.setattr(threading.Thread, "start", refuse)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _warm(server: LocalServer, agent: Agent) -> None:
+    """Have a connection, and the server's thread for it."""
+    assert agent.run("warm").complete
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(Answer(*WORDS), id="fast path"),
+        pytest.param(Answer(*WORDS, framing="length"), id="through the library"),
+        pytest.param(
+            Answer(
+                *[gzip.compress(b'data: {"choices":[{"index":0,"delta":{"content":"word "}}]}\n\n')] * 50,
+                gzip.compress(FINISH),
+                headers={"Content-Encoding": "gzip"},
+                done=False,
+            ),
+            id="compressed",
+        ),
+        pytest.param(
+            Answer(b"1;extension\r\n\n\r\n", *[b"%x\r\n%b\r\n" % (len(FINISH), FINISH)] * 30, b"0\r\n\r\n",
+                   headers={"Transfer-Encoding": "chunked"}, done=False),
+            id="left to the library",
+        ),
+    ],
+)  # fmt: skip
+def test_stream_is_opened_and_read_in_the_callers_thread(answer: Answer, server: LocalServer, agent: Agent) -> None:
+    """However many pieces the answer has."""
+    server.add(answer)
+    with no_threads():
+        reply = agent.run("go", timeout=LIMIT_SECONDS)
+    assert reply.complete
+    assert reply.text in {"", "".join(WORDS)}
+
+
+@pytest.mark.parametrize("limit", ["timeout", "first_chunk_timeout", "stall_timeout"])
+@pytest.mark.parametrize("phase", ["headers", "tokens", "back-off"])
+def test_limits_hold(limit: str, phase: str, server: LocalServer, agent: Agent) -> None:
+    """There is no thread that ends reads at their deadlines."""
+    server.add({
+        "headers": Answer(before_headers=[Stall()]),
+        "tokens": Answer(Stall()),
+        "back-off": Answer.error(503, "later", headers={"Retry-After": "50"}),
+    }[phase])  # fmt: skip
+    limits: dict[str, Any] = {limit: 1.0}
+    with no_threads():
+        stream = agent.run_stream("go", **limits)
+        with pytest.raises(StreamTimeout, match=limit):
+            stream.next()
+    assert stream.timing.total < SOON_SECONDS
+    assert agent.run("sentinel").complete
+
+
+@pytest.mark.parametrize("way", ["cancel", "close", "drop"])
+def test_connection_of_a_cancelled_stream_is_released_later(way: str, server: LocalServer, agent: Agent) -> None:
+    """It is closed at once for the server, and given back to the pool when there are threads again."""
+    server.default = Answer("a", Stall())
+    streams = [agent.run_stream("go") for _ in range(5)]
+    for stream in streams:
+        assert next(stream).text == "a"
+    with no_threads():
+        for stream in streams if way != "drop" else ():
+            getattr(stream, way)()
+            assert stream.state is StreamState.CANCELLED
+        del stream, streams
+    for request in server.requests[1:]:
+        assert request.left.wait(LIMIT_SECONDS)
+    server.default = "ok"
+    assert agent.run("next").complete
+    adapter = agent._holder()._adapter
+    assert adapter is not None
+    wait_until(lambda: adapter._open_streams == 0)
+    pool = adapter._client._client._transport._pool  # type: ignore[attr-defined]
+    wait_until(lambda: all(connection.is_idle() or connection.is_closed() for connection in pool.connections))
+
+
+def test_status_is_the_official_clients(server: LocalServer, agent: Agent) -> None:
+    """An error status is raised where it always is."""
+    server.add(Answer.error(400, "no"))
+    with no_threads():
+        stream = agent.run_stream("go")
+        with pytest.raises(openai.BadRequestError):
+            stream.next()
