@@ -68,17 +68,22 @@ class ClientHolder:
             return str(self._client.base_url)
         return None if self._endpoint is None else self._endpoint.base_url
 
-    def adapter(self) -> ClientAdapter:
-        """Return the client; make it when it is first needed."""
+    def acquire_adapter(self) -> ClientAdapter:
+        """Return the client, which counts one stream more; make it when there is none, or it was closed.
+
+        A stream that outlives `close` has a client, too: closed with the last of such streams.
+        """
         with self._lock:
-            if self._adapter is None:
-                if self._client is not None:
-                    self._adapter = ClientAdapter.adopt(self._client, self._max_retries)
-                else:
-                    self.find_endpoint()
-                    self._adapter = _make_adapter(self._endpoint, self._max_retries)
-                if self._closed:
-                    self._adapter.retire()
+            if self._adapter is not None and self._adapter.stream_begins():
+                return self._adapter
+            if self._client is not None:
+                self._adapter = ClientAdapter.adopt(self._client, self._max_retries)
+            else:
+                self.find_endpoint()
+                self._adapter = _make_adapter(self._endpoint, self._max_retries)
+            self._adapter.stream_begins()
+            if self._closed:
+                self._adapter.retire()
             return self._adapter
 
     def close(self) -> None:
@@ -91,8 +96,11 @@ class ClientHolder:
     def warm_up(self) -> None:
         """Import the official client and open a connection, so that the first stream finds both."""
         with suppress(Exception):
-            self.find_endpoint()
-            self.adapter().warm_up()
+            adapter = self.acquire_adapter()
+            try:
+                adapter.warm_up()
+            finally:
+                adapter.response_closed()
 
     def open_stream(self, request: Request, scope: CancelScope) -> None:
         """Send a request; send it once more where a server refuses or misses the reasoning of earlier answers.
@@ -103,18 +111,17 @@ class ClientHolder:
         Raises:
             Exception: There is no response.
         """
-        adapter = self.adapter()
         model = str(request.options["model"])
         known = self._reasoning.get(model)
         try:
-            adapter.open_stream(request.body(known), scope)
+            self.acquire_adapter().open_stream(request.body(known), scope)
         except Exception as error:
             other = _other_way(error, request.prompt, known)
             if other is None:
                 raise
         else:
             return
-        adapter.open_stream(request.body(other), scope)
+        self.acquire_adapter().open_stream(request.body(other), scope)
         self._reasoning[model] = other
 
     def explain(self, error: BaseException) -> None:

@@ -386,8 +386,9 @@ class TestElsewhere:
         agent = make(base_url=server.base_url)
         holder.append(agent)
         assert agent.run("go").complete
-        holder[0].client = agent._holder().adapter()._client  # type: ignore[attr-defined]
-        del agent, holder
+        own: Any = agent._holder()
+        holder[0].client = own._adapter._client  # type: ignore[attr-defined]
+        del agent, holder, own
         gc.collect()
         assert closed == [True]
 
@@ -403,6 +404,17 @@ class TestElsewhere:
         del stream
         assert agent.run("again").complete
         assert server.connections == 2
+        assert server.connection_log[0].closed_by_client.wait(LIMIT_SECONDS)
+
+    def test_close_before_the_request_is_sent(self, server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The stream has a client all the same, which is closed with it."""
+        openings: list[Callable[[], None]] = []
+        monkeypatch.setattr("blades._agent.start_opening", lambda opening, *_: openings.append(opening))
+        agent = make(base_url=server.base_url)
+        stream = agent.run_stream("go")
+        agent.close()
+        openings[0]()
+        assert stream.reply().complete
         assert server.connection_log[0].closed_by_client.wait(LIMIT_SECONDS)
 
     def test_close_after_a_refused_request(self, server: LocalServer) -> None:
@@ -472,5 +484,6 @@ class TestWarmUp:
 
 def is_idle(agent: Agent) -> bool:
     """Return whether the agent's client has an idle connection."""
-    connections = agent._holder().adapter()._client._client._transport._pool.connections  # type: ignore[attr-defined]
+    holder: Any = agent._holder()
+    connections = holder._adapter._client._client._transport._pool.connections
     return any(connection.is_idle() for connection in connections)

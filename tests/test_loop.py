@@ -689,6 +689,21 @@ def test_sentences_go_over_rounds() -> None:
         assert list(agent.run_stream("x").sentences()) == ["Let me see. ", "It is hot."]
 
 
+def test_an_agent_that_is_closed_while_a_tool_runs() -> None:
+    """Its stream goes on: the next request has a client, which is closed at the end of the stream."""
+
+    def close() -> str:
+        """Close the agent."""
+        agent.close()
+        assert server.connection_log[0].closed.wait(LIMIT_SECONDS)
+        return "closed"
+
+    with scripted(asks("close"), "Done.") as server:
+        agent = agent_of(server, close)
+        assert agent.run("x").message.content == "Done."
+        assert server.wait_for_connection(2).closed.wait(LIMIT_SECONDS)
+
+
 def test_an_agent_with_tools_can_be_pickled() -> None:
     """Functions of a module can; for others pickle says why not."""
     with scripted(asks(("search", '{"query": "x"}')), "Fine.") as server:

@@ -138,8 +138,18 @@ class ClientAdapter:
         settings: dict[str, Any] = {} if max_retries is None else {"max_retries": max_retries}
         return cls(_with_options(client, **settings), owned=False)
 
+    def stream_begins(self) -> bool:
+        """Count one stream more; return False if the client is closed, or about to be."""
+        with self._lock:
+            if self._owned and self._retired and not self._open_streams:
+                return False
+            self._open_streams += 1
+            return True
+
     def open_stream(self, body: Mapping[str, Any], scope: CancelScope) -> None:
         """Send the request and deliver its response, or read it on behalf of its reader: the opening thread's work.
+
+        `stream_begins` must have returned True before.
 
         A re-used connection that fails before any byte of an answer is replaced by a fresh one at once, without using
         up a retry: the server had closed it while it was idle.
@@ -149,8 +159,6 @@ class ClientAdapter:
         """
         self._close_postponed()
         current_scope.set(scope)
-        with self._lock:
-            self._open_streams += 1
         opened: OpenedResponse | None = None
         try:
             opened = self._open(body, scope)
@@ -182,7 +190,7 @@ class ClientAdapter:
             _close(self._client)
 
     def response_closed(self) -> None:
-        """Count a stream less; the last one of a retired client closes it."""
+        """Count one stream fewer; the last one of a retired client closes it."""
         with self._lock:
             self._open_streams -= 1
             idle = self._retired and not self._open_streams
