@@ -23,12 +23,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Switch the fast path off if asked to: `make test-slow-path` runs all tests so."""
-    if config.getoption("--no-fast-path"):
-        fast_body.ENABLED = False
-
-
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
@@ -81,7 +75,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Switch the fast path off. Tests of the fast path itself, and scripts in processes of their own, still take it."""
+    """Switch the fast path off if asked to (`make test-slow-path`).
+
+    Tests of the fast path itself, and scripts in processes of their own, still take it.
+    """
     if config.getoption("--no-fast-path"):
         fast_body.ENABLED = False
 
