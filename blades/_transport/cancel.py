@@ -435,6 +435,8 @@ class CancelScope:
             raise RequestCancelled
 
     def _shut_down(self) -> None:
+        """Shut down what is attached. Call with `_lock` held: else its owner could close the socket in between."""
+        assert self._lock._is_owned(), "the lock must be held"  # type: ignore[attr-defined] # noqa: S101, SLF001
         sock = self._duplicate or self._socket
         if sock is not None:
             shut_down(sock)
