@@ -115,18 +115,7 @@ class Call:
 
     def timing(self) -> Timing:
         """Return how long it took so far."""
-        state = self.state
-
-        def since_start(at: float | None) -> float | None:
-            return None if at is None else at - state.started_at
-
-        return Timing(
-            first_chunk=since_start(state.first_content_at),
-            total=(state.ended_at or monotonic()) - state.started_at,
-            chunks=self.decoder.chunks,
-            sent=since_start(state.sent_at),
-            last_chunk=since_start(state.last_content_at),
-        )
+        return self.state.timing(self.decoder.chunks, self.state.sent_at)
 
     def deadline(self) -> float | None:
         """Return the time limit that comes first, on the clock of `monotonic`; None if there is none."""

@@ -351,19 +351,9 @@ class ToolLoop:
 
     def timing(self) -> Timing:
         """Return how long it took so far, tools included."""
-        state = self.state
         calls = self._calls
-
-        def since_start(at: float | None) -> float | None:
-            return None if at is None else at - state.started_at
-
-        return Timing(
-            first_chunk=since_start(state.first_content_at),
-            total=(state.ended_at or monotonic()) - state.started_at,
-            chunks=sum(call.decoder.chunks for call in calls) + self._results,
-            sent=since_start(calls[0].state.sent_at if calls else None),
-            last_chunk=since_start(state.last_content_at),
-        )
+        chunks = sum(call.decoder.chunks for call in calls) + self._results
+        return self.state.timing(chunks, calls[0].state.sent_at if calls else None)
 
 
 def _answered(reply: Reply, texts: Sequence[str], number: int) -> list[Message]:

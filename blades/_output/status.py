@@ -30,13 +30,12 @@ def describe(stream: PresentableStream, failure: BaseException | None) -> str:
     timing = stream.timing
     if timing.first_chunk is None:
         return " · ".join(parts)
-    sent: float | None = getattr(timing, "sent", None)
+    sent = timing.sent
     if sent is None or sent < WORTH_SAYING_SECONDS:
         parts.append(f"first chunk after {timing.first_chunk:.2f} s")
     else:
         parts.append(f"request sent after {sent:.2f} s · first chunk {timing.first_chunk - sent:.2f} s later")
-    last: float | None = getattr(timing, "last_chunk", None)
-    seconds = (timing.total if last is None else last) - timing.first_chunk
+    seconds = (timing.total if timing.last_chunk is None else timing.last_chunk) - timing.first_chunk
     if timing.chunks > 1 and seconds >= SHORTEST_SECONDS:
         chunks = timing.chunks - 1  # the first one arrived at the start of these seconds
         if tokens is not None:

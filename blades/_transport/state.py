@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from blades._clock import monotonic
 from blades._transport.threads import run_detached, track_fork
-from blades._values import StreamState
+from blades._values import StreamState, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,6 +119,21 @@ class CallState:
         if self.first_content_at is None:
             self.first_content_at = at
 
+    def timing(self, chunks: int, sent_at: float | None) -> Timing:
+        """Return the times so far, in seconds from the start.
+
+        Args:
+            chunks: How many chunks were returned.
+            sent_at: When the first request left this process.
+        """
+        return Timing(
+            first_chunk=self._since_start(self.first_content_at),
+            total=(self.ended_at or monotonic()) - self.started_at,
+            chunks=chunks,
+            sent=self._since_start(sent_at),
+            last_chunk=self._since_start(self.last_content_at),
+        )
+
     def abandon_after_fork(self) -> None:
         """End the copy that a forked child has: the connection belongs to the parent, and so do held locks."""
         self._lock = threading.RLock()
@@ -128,6 +143,9 @@ class CallState:
                 "start a stream here."
             )
             self.value, self.active = StreamState.FAILED, False
+
+    def _since_start(self, at: float | None) -> float | None:
+        return None if at is None else at - self.started_at
 
     def _notify(self, before: StreamState, after: StreamState) -> None:
         logger.debug("stream %x: %s -> %s, request id %s", id(self), before.value, after.value, self.request_id)
