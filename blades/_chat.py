@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, final, overload
 
 from blades import _options
 from blades._message import Message
@@ -31,41 +31,6 @@ class _Sender(Protocol):
     def run_stream(self) -> Callable[..., Stream]: ...
 
 
-class _Turn(Protocol):
-    """A turn under way. It does not hold the stream: dropping the last reference to a stream cancels it."""
-
-    @property
-    def active(self) -> bool: ...
-
-    @property
-    def state(self) -> StreamState: ...
-
-    @property
-    def messages(self) -> Sequence[Message]:
-        """What the stream adds to the conversation, as far as it was read."""
-
-
-@final
-class _StreamTurn(NamedTuple):
-    call: Call | ToolLoop
-
-    @property
-    def active(self) -> bool:
-        return self.call.state.active
-
-    @property
-    def state(self) -> StreamState:
-        return self.call.state.value
-
-    @property
-    def messages(self) -> Sequence[Message]:
-        return self.call.reply().messages
-
-
-def _turn_of(stream: Stream) -> _Turn:
-    return _StreamTurn(stream._call)  # noqa: SLF001 - see _Turn
-
-
 T = TypeVar("T")
 
 
@@ -83,7 +48,8 @@ class Chat(Generic[T_co]):
             first = Message("system", _options.text("system", system)).to_saved()
             self._messages[:1] = [first, *(kept for kept in self._messages[:1] if kept["role"] != "system")]
         self._agent = agent
-        self._turn: _Turn | None = None
+        # The turn under way. Not its stream: dropping the last reference to a stream cancels it.
+        self._turn: Call | ToolLoop | None = None
         self._asked: list[dict[str, Any]] = []  # what the turn under way has added to the messages
         self._lock = threading.RLock()  # re-entrant: a signal handler may read `messages`
 
@@ -134,7 +100,7 @@ class Chat(Generic[T_co]):
                 )
             asked = Prompt(prompt)
             stream = self._agent.run_stream(self._outgoing(asked), **options)
-            self._turn = _turn_of(stream)
+            self._turn = stream._call  # noqa: SLF001 - see __init__
             self._asked = asked.to_saved()
             self._messages += self._asked
             return stream
@@ -162,13 +128,13 @@ class Chat(Generic[T_co]):
     def _commit_turn(self) -> None:
         """Add the answer of a turn whose stream has ended."""
         turn = self._turn
-        if turn is None or turn.active:
+        if turn is None or turn.state.active:
             return
         self._turn = None
-        messages = turn.messages
-        if turn.state is StreamState.FAILED and len(messages) == 1:
+        messages = turn.reply().messages
+        if turn.state.value is StreamState.FAILED and len(messages) == 1:
             self._messages[:] = [kept for kept in self._messages if not any(kept is one for one in self._asked)]
-        elif turn.state is StreamState.FINISHED:
+        elif turn.state.value is StreamState.FINISHED:
             self._messages += prompt_of(messages).to_saved()
         else:
             *whole, last = messages

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
-from blades import Agent, Message, Prompt, StreamError, StreamState, _chat
+from blades import Agent, Message, Prompt, StreamError, StreamState
 from blades.testing import Answer, Cut, LocalServer, Stall, chunk
 from limits import LIMIT_SECONDS
 from strict_api import strict
@@ -313,10 +313,11 @@ class TestRounds:
         kept: list[dict[str, Any]],
     ) -> None:
         """Calls and results before the last answer are whole; only that answer may be a part."""
-        turn = SimpleNamespace(active=False, state=state, messages=(*self.ROUND, *last))
-        monkeypatch.setattr(_chat, "_turn_of", lambda _: turn)
-        chat = agent.chat()
+        reply = SimpleNamespace(messages=(*self.ROUND, *last))
+        turn = SimpleNamespace(state=SimpleNamespace(active=False, value=state), reply=lambda: reply)
+        chat: Any = agent.chat()
         chat.run("Where?")
+        monkeypatch.setattr(chat, "_turn", turn)
         assert chat.messages == [user("Where?"), *(message.to_saved() for message in self.ROUND), *kept]
 
 
