@@ -186,7 +186,7 @@ def _same_name(name: str) -> ValueError:
 
 
 def _callee(target: object) -> Any:
-    """Return what has docstring and globals: a function itself, the method behind an object that can be called."""
+    """Return what has the docstring and the globals: a function itself, or the ``__call__`` method of an object."""
     return target if hasattr(target, "__name__") else type(target).__call__
 
 
@@ -215,7 +215,7 @@ def _read_signature(function: Callable[..., Any], target: object, name: str) -> 
     try:
         signature = inspect.signature(function, **_annotation_format())
     except (TypeError, ValueError) as error:
-        raise TypeError(f"the tool {name}() has no signature that can be read: wrap it in a function") from error
+        raise TypeError(f"expected a tool whose signature can be read, got {name}(): wrap it in a function") from error
     bound = function.keywords if isinstance(function, functools.partial) else {}
     shown: dict[str, _Parameter] = {}
     events: list[str] = []
@@ -308,6 +308,6 @@ def _schema(adapter: TypeAdapter[Any], shown: Mapping[str, _Parameter]) -> dict[
     for key, described in schema.get("properties", {}).items():
         default = shown[key].default
         if default is not inspect.Parameter.empty:
-            with suppress(PydanticSerializationError, ValueError):  # the function knows it
+            with suppress(PydanticSerializationError, ValueError):  # the function has its default all the same
                 described["default"] = json.loads(json.dumps(to_jsonable_python(default), allow_nan=False))
     return schema

@@ -17,7 +17,6 @@ def split(stream: ReadableStream, splitter: Splitter) -> Generator[str]:
 
     Like a ``for`` loop over the stream, this loop owns it: leaving early closes it. When the stream fails, the rest of
     the text comes first, and then the exception. A caller's own exception (a signal handler's) is raised at once.
-    at once.
     """
     __tracebackhide__ = True
     in_next = False  # a RuntimeError of next() means that another thread reads the stream: leave the stream to it

@@ -171,26 +171,26 @@ class _Section:
         self.formulas = 0
 
     def add(self, block: Block) -> None:
-        """Take what will not change any more."""
+        """Add a block that will not change any more."""
         self._blocks.append(block)
         self.characters += _count_characters(block)
         self.formulas += _count_formulas(block)
 
     def replace(self, block: Block) -> None:
-        """Take what stands for all there was."""
+        """Show this block instead of all others."""
         self._blocks.clear()
         self.characters = self.formulas = 0
         self.add(block)
 
     def render_again(self, renderer: MarkdownRenderer | PlainRenderer) -> None:
-        """Take the same, with addresses that were not known at the time, and show it if it was shown before."""
+        """Render the blocks again, with addresses that were not known before; show them if they were shown."""
         source = "".join(block.source for block in self._blocks)
         self.replace(Block(source, renderer.render_again(source)))
         if self._handle is not None:
             self.show((), final=True)
 
     def show(self, below: Sequence[Block], note: str = "", *, final: bool) -> None:
-        """Show what was taken and what is below it for now."""
+        """Show the blocks, and those below them for now."""
         bundle = make_bundle([*self._blocks, *below], note)
         if bundle == self._shown or not bundle["text/html"] or not (final or self._updates):
             return

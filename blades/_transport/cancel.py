@@ -148,9 +148,9 @@ class CancelScope:
         self.arrivals: SimpleQueue[Arrival] = SimpleQueue()  # what the reader waits for
         self.wake_opener: SimpleQueue[None] = SimpleQueue()  # what the opening thread waits for when it has to sleep
         self.retries = 0  # how many times the official client has waited to try again
-        self.fresh_only = False  # a connection that was used before is not good enough any more
-        self.read_timeout_seconds: float | None = None  # of each read of the opening thread, where that is the reader's
-        self._opens_by = math.inf  # the same thread's deadline for the headers of the answer
+        self.fresh_only = False  # only a connection that no other request has used will do
+        self.read_timeout_seconds: float | None = None  # of the library's reads, if the reader's thread does them
+        self._opens_by = math.inf  # in the same case, the deadline for the headers of the answer
         self.expired = False  # a deadline has passed while a thread was reading, and the socket was shut down for that
         self._responses: list[Response | Waiting] = [WAITING]  # empty while a thread has taken the response
         self._socket: socket.socket | None = None
@@ -203,10 +203,10 @@ class CancelScope:
             self._cancel_complete = released
 
     def abort(self, response: Response | Waiting | None) -> None:
-        """Cancel the call because of an exception in the thread that reads it, which may have a response in its hands.
+        """Cancel the call because of an exception in the thread that reads it, which may have taken the response.
 
         A response that was put back already is closed again, which does nothing. One that is drained at this moment
-        is in another thread's hands: it gets a deadline, in case the exception came before it was given one.
+        belongs to another thread: it gets a deadline, in case the exception came before it was given one.
         """
         self.cancel()
         if self.state.value is StreamState.FINISHED:
@@ -232,7 +232,7 @@ class CancelScope:
         with self._lock:
             self._shut_down()
 
-    # The response: in the hands of one thread at a time
+    # The response: taken by one thread at a time
 
     def take_response(self) -> Response | Waiting | None:
         """Take the response, or `WAITING` before there is one; None if another thread has it.
@@ -274,7 +274,7 @@ class CancelScope:
                 if hasattr(arrived, "close") and not arrived.close():
                     self._responses.append(arrived)
                     released = False
-        self.arrivals.put(None)  # a reader may be waiting still
+        self.arrivals.put(None)  # a reader may still be waiting
         return released
 
     # What the reader and the opening thread wait for

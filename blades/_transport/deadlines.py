@@ -18,10 +18,10 @@ LINGER_SECONDS: Final = 1.0  # how long the thread stays without anything to do
 
 
 class Timed(Protocol):
-    """What has deadlines."""
+    """An object with a deadline that moves."""
 
     def expire(self, now: float) -> float:
-        """Act if the deadline has passed; return when to be asked again, `math.inf` for never."""
+        """Act if the deadline has passed; return when to call this again, `math.inf` for never."""
         ...
 
 
@@ -30,19 +30,19 @@ class DeadlineTimer:
     """The thread, which exists only while reads with deadlines are under way. Call every method from any thread.
 
     `_changed` guards `_running`, `_added` and `wakes_at`, and is notified when the thread has to wake earlier. A
-    deadline that is moved back needs no notice: the thread wakes at the old one, and asks again.
+    deadline that moves later needs no notice: the thread wakes at the old one, and calls `expire` again.
     """
 
     def __init__(self) -> None:
         self._items: dict[Timed, None] = {}
         self._changed = threading.Condition(threading.RLock())
         self._running = False
-        self._added = False  # since the thread has looked
+        self._added = False  # an item was added after the thread had copied them
         self.wakes_at = math.inf  # while the thread computes, `math.inf`: everybody notifies
         track_fork(self)
 
     def add(self, item: Timed) -> bool:
-        """Ask an item from now on; return False if there is no thread to do it."""
+        """Call an item's `expire` at its deadlines from now on; return False if no thread can be started for that."""
         with self._changed:
             self._items[item] = None
             self._added = True
@@ -61,7 +61,7 @@ class DeadlineTimer:
             return True
 
     def discard(self, item: Timed) -> None:
-        """Do not ask an item any more. Takes no lock (a dict's pop is one step): ``__del__`` calls this, too."""
+        """Forget an item. Takes no lock (a dict's pop is one step): ``__del__`` calls this, too."""
         self._items.pop(item, None)
 
     def abandon_after_fork(self) -> None:

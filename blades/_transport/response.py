@@ -35,7 +35,7 @@ class Owner(Protocol):
     """The client that a response belongs to."""
 
     def response_closed(self) -> None:
-        """Count a response less: a retired client is closed with its last one."""
+        """Count one stream fewer: a retired client is closed with its last one."""
         ...
 
     def close_later(self, close: Callable[[], object]) -> None:
@@ -45,7 +45,7 @@ class Owner(Protocol):
 
 @final
 class OpenedResponse:
-    """A response of the HTTP library whose headers have come, and what it takes to release it."""
+    """A response of the HTTP library whose headers have arrived, and what it takes to release it."""
 
     def __init__(
         self, response: Any, scope: CancelScope, owner: Owner, base_url: str, connection: TrackedConnection | None
@@ -133,7 +133,7 @@ class FastResponse:
             self.close()
 
     def close(self) -> bool:
-        """See `Response`. A body that has ended was given back to the library, or is closed when this object goes."""
+        """See `Response`. A body that has ended was handed back, or is closed when this object is collected."""
         if self._rest is not None:
             return self._rest.close()
         return self._ended or self._opened.close()

@@ -66,11 +66,11 @@ class CompletionDecoder(Totals):
 
     @property
     def needs_end(self) -> bool:
-        """Whether ``[DONE]`` has come without a finish reason: whether the body ends properly decides (see `end`)."""
+        """Whether ``[DONE]`` came without a finish reason: then the answer counts only if the body ends properly."""
         return self.done and self.finish_reason is None and not self._ended
 
     def start(self, info: ResponseInfo) -> None:
-        """Set what the errors report of the response. To be called when its headers have come."""
+        """Set what the errors report of the response. Called when its headers have arrived."""
         self._info = info
 
     def feed(self, data: bytes) -> None:
@@ -107,7 +107,7 @@ class CompletionDecoder(Totals):
         return None
 
     def check_complete(self, *, require_finish: bool) -> None:
-        """Return if the answer counts as whole. To be called when `next_chunk` returned None and nothing is to come.
+        """Return if the answer counts as whole, else raise. Called when `next_chunk` returned None for the last time.
 
         Args:
             require_finish: Whether an answer needs a finish reason, or ``[DONE]`` after some content.

@@ -99,9 +99,9 @@ def _parse_fields(sent: Json, reason: str | None) -> Delta:
     text = sent.get("content")
     thinking, extra = "", unknown_fields(sent, DELTA_FIELDS)
     if type(text) is not str:
-        text, thinking, strange = _parse_parts(text) if text else ("", "", None)
-        if strange:
-            extra["content"] = strange
+        text, thinking, unknown = _parse_parts(text) if text else ("", "", None)
+        if unknown:
+            extra["content"] = unknown
     fields: Json = {}
     if not _REASONING.isdisjoint(sent):
         for name in filter(sent.get, REASONING_NAMES):
@@ -112,8 +112,8 @@ def _parse_fields(sent: Json, reason: str | None) -> Delta:
     refusal, calls = sent.get("refusal"), sent.get("tool_calls")
     if calls:
         calls = calls if type(calls) is list else [calls]
-        if strange_calls := [call for call in calls if type(call) is not dict and holds_data(call)]:
-            extra["tool_calls"] = strange_calls
+        if unknown_calls := [call for call in calls if type(call) is not dict and holds_data(call)]:
+            extra["tool_calls"] = unknown_calls
     return Delta(text, thinking, refusal if type(refusal) is str else "", calls or (), reason, fields, extra)
 
 
@@ -139,18 +139,18 @@ def _parse_parts(content: object) -> tuple[str, str, list[Any]]:
     """
     texts: list[str] = []
     thoughts: list[str] = []
-    strange: list[Any] = []
+    unknown: list[Any] = []
     for part in content if isinstance(content, list) else [content]:
         text = part.get("text") if isinstance(part, dict) else part
         if isinstance(part, dict) and part.get("type") in ("thinking", "reasoning"):
             thoughts.append(_thought(part))
             if part.get("signature"):
-                strange.append(part)
+                unknown.append(part)
         elif isinstance(text, str):
             texts.append(text)
         elif holds_data(part):
-            strange.append(part)
-    return "".join(texts), "".join(thoughts), strange
+            unknown.append(part)
+    return "".join(texts), "".join(thoughts), unknown
 
 
 def _thought(value: object, depth: int = 0) -> str:
@@ -204,7 +204,7 @@ def parse_usage(event: Json, choice: Json | None = None) -> Usage | None:
 def fast_parser() -> Callable[[bytes], Any]:
     """Return the fastest parser there is; what it refuses must be given to `parse_lenient`.
 
-    jiter comes with the official client, and needs a third of the time of `json.loads` for a usual event. It gives the
+    jiter comes with the official client, and needs a third of the time of `json.loads` for a common event. It gives the
     same results, or refuses: lone surrogates, invalid UTF-8, more than 200 levels, a byte order mark, long numbers.
     """
     try:

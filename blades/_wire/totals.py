@@ -209,7 +209,7 @@ class Totals:
         return True
 
     def _add_step(self) -> None:
-        """Add the current step, or what is left of it. The lock must be held."""
+        """Add the current step, or the rest of it if a signal interrupted that. The lock must be held."""
         step = self._step
         if step is None:
             return

@@ -1,4 +1,4 @@
-"""What `blades.testing` sends: the steps of an answer, and how they become headers and bytes. No input, no output."""
+"""Scripted answers: the steps that `blades.testing` plays for one request."""
 
 from __future__ import annotations
 
