@@ -129,7 +129,7 @@ class Round:
             self._ready = {position: ready for position, ready in self._ready.items() if ready[0].in_reader}
 
     def next_outcome(self) -> Outcome | None:
-        """Run what is to run in this thread; None if there is only to wait for what is delivered.
+        """Return an outcome that is known, or run a tool in this thread for one; None if all others will be delivered.
 
         Raises:
             BaseException: A tool that runs here was interrupted, for instance by Ctrl-C.
@@ -143,7 +143,7 @@ class Round:
         return self._context.copy().run(self._run, position, tool, arguments, Exception)
 
     def take(self, outcome: Outcome) -> ToolResult | None:
-        """Enter an outcome; None if the stream has ended before.
+        """Record an outcome and return its result; None if the stream ended first.
 
         Raises:
             ToolFailed: The tool raised an exception, which is the cause.
@@ -216,11 +216,7 @@ def result_text(value: object) -> str:
     """Write what a tool returned as the model is to read it."""
     if isinstance(value, str):
         return value
-    from pydantic_core import (
-        PydanticSerializationError,
-        to_json,
-        to_jsonable_python,
-    )
+    from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
     try:
         return to_json(value).decode()
