@@ -743,6 +743,7 @@ class BoomError(Exception):
 
 # Thread.start(), interrupted by an exception, leaves a thread that stumbles over it and says so.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_exception_of_a_signal_handler_at_any_moment() -> None:
     """It arrives as it is; the stream has ended, what it leaves can be sent, and no connection stays open."""
 
