@@ -3,7 +3,7 @@ PYTHON ?= python3
 # The oldest versions that pyproject.toml allows.
 OLDEST := openai==2.0.0 chevron==0.14.0 python-dotenv==1.0.0 opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 sentencex==1.0.30 markdown-it-py==3.0.0 nh3==0.3.0
 
-.PHONY: demo check docs test lint test-newest test-oldest test-slow-path coverage test-engine test-browser bench demo-recording clean
+.PHONY: demo check docs test lint test-newest test-oldest test-slow-path test-next test-dist dist coverage test-engine test-browser bench demo-recording clean
 
 demo: .venv/demo
 	@.venv/bin/python examples/run_stream.py
@@ -21,6 +21,7 @@ lint: .venv/test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 test-newest: .venv/test
 	.venv/bin/python -m pytest
@@ -31,6 +32,29 @@ test-oldest: .venv-oldest/test
 # Every body through the HTTP library, as on a platform or with a client where the fast path cannot be taken.
 test-slow-path: .venv/test
 	.venv/bin/python -m pytest --no-fast-path
+
+# A canary: pre-releases of the official client and of its HTTP libraries, also of a next major version.
+test-next: .venv-next/test
+	.venv-next/bin/python -m pytest
+
+# dist/: a source archive and a wheel, and the tests of the one with each of them installed in an empty environment.
+dist: .venv-build/build
+	rm -rf dist
+	.venv-build/bin/python -m build
+	.venv-build/bin/twine check --strict dist/*
+	test $$(wc -c < dist/*.whl) -lt 250000
+	$(MAKE) test-dist KIND=whl
+	$(MAKE) test-dist KIND=tar.gz
+
+test-dist:
+	rm -rf .venv-dist
+	$(PYTHON) -m venv .venv-dist
+	.venv-dist/bin/python -m pip install --quiet --upgrade pip
+	.venv-dist/bin/python -m pip install --quiet dist/*.$(KIND) --group test
+	mkdir .venv-dist/source
+	tar -xzf dist/*.tar.gz -C .venv-dist/source --strip-components=1
+	rm -r .venv-dist/source/blades
+	cd .venv-dist/source && ../bin/python -m pytest $(PYTEST)
 
 # Not what the tests are judged by: the tracer takes half their time again, and holds threads up.
 coverage: .venv/test
@@ -77,6 +101,19 @@ demo-recording: .venv/bench
 	.venv-oldest/bin/python -m pip install --quiet --editable . --group test $(OLDEST)
 	touch $@
 
+.venv-next/test: pyproject.toml
+	$(PYTHON) -m venv .venv-next
+	.venv-next/bin/python -m pip install --quiet --upgrade pip
+	.venv-next/bin/python -m pip install --quiet --editable . --group test
+	.venv-next/bin/python -m pip install --quiet --pre --upgrade openai httpx httpcore httpx2 httpcore2
+	touch $@
+
+.venv-build/build: pyproject.toml
+	$(PYTHON) -m venv .venv-build
+	.venv-build/bin/python -m pip install --quiet --upgrade pip
+	.venv-build/bin/python -m pip install --quiet build twine
+	touch $@
+
 .venv-browser/test: pyproject.toml
 	$(PYTHON) -m venv .venv-browser
 	.venv-browser/bin/python -m pip install --quiet --upgrade pip
@@ -97,4 +134,4 @@ demo-recording: .venv/bench
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .venv-engine .venv-browser .venv-docs .venv-peers site .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf dist .venv .venv-oldest .venv-next .venv-build .venv-dist .venv-engine .venv-browser .venv-docs .venv-peers site .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from blades._tools import Tool
     from blades._values import Chunk, Reply, StreamState, Timing, ToolCall, ToolResult, Usage
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Agent",
     "BladesError",
