@@ -42,7 +42,7 @@ dist: .venv-build/build
 	rm -rf dist
 	.venv-build/bin/python -m build
 	.venv-build/bin/twine check --strict dist/*
-	test $$(wc -c < dist/*.whl) -lt 250000
+	test $$(cat dist/*.whl | wc -c) -lt 250000
 	$(MAKE) test-dist KIND=whl
 	$(MAKE) test-dist KIND=tar.gz
 
