@@ -1,10 +1,11 @@
-"""An exception that the caller's signal handler raises while a presenter waits for the server."""
+"""An exception that the caller's signal handler raises while a stream waits for the server."""
 
 from __future__ import annotations
 
 import io
 import signal
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -43,6 +44,10 @@ def alarm() -> Iterator[Callable[[BaseException], None]]:
 @pytest.mark.parametrize(
     "present",
     [
+        pytest.param(list, id="for"),
+        pytest.param(Stream.next, id="next"),
+        pytest.param(next, id="built-in next"),
+        pytest.param(Stream.reply, id="reply"),
         pytest.param(lambda stream: list(stream.lines()), id="lines"),
         pytest.param(lambda stream: list(stream.words()), id="words"),
         pytest.param(lambda stream: list(stream.sentences()), id="sentences"),
@@ -66,3 +71,62 @@ def test_it_arrives_as_it_is(
     assert caught.value is error
     assert stream.state is StreamState.CANCELLED
     assert server.requests[0].left.wait(LIMIT_SECONDS)
+
+
+FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+
+
+@pytest.mark.parametrize("error", [SoftLimitError(), TimeoutError("soft limit"), OSError("soft limit")], ids=repr)
+@pytest.mark.parametrize("framing", ["chunked", "close"])
+@pytest.mark.parametrize("stall_timeout", [300.0, None], ids=["limit", "no limit"])
+@pytest.mark.parametrize("phase", ["headers", "tokens", "rest"])
+def test_in_each_phase(  # noqa: PLR0917 - parameters and fixtures
+    phase: str,
+    framing: Any,
+    stall_timeout: float | None,
+    error: Exception,
+    server: LocalServer,
+    agent: Agent,
+    alarm: Callable[[BaseException], None],
+) -> None:
+    """Before the headers, between two tokens, and while the rest of an answer is awaited that is complete already."""
+    steps: list[Any] = {"headers": [], "tokens": ["a", Stall()], "rest": ["a", FINISH, Stall()]}[phase]
+    server.add(Answer(*steps, before_headers=[] if steps else [Stall()], done=False, framing=framing))
+    stream = agent.run_stream("go", stall_timeout=stall_timeout)
+    for _ in steps[:-1]:
+        next(stream)
+    server.wait_for_request()
+    alarm(error)
+    with pytest.raises(type(error)) as caught:
+        stream.reply()
+    assert caught.value is error
+    assert stream.state in {StreamState.CANCELLED, StreamState.FINISHED}
+    assert server.requests[0].left.wait(LIMIT_SECONDS)
+
+
+def test_in_a_chat(server: LocalServer, agent: Agent, alarm: Callable[[BaseException], None]) -> None:
+    """The turn has ended, and the next one can begin."""
+    server.add(Answer("a", Stall()), "b")
+    chat = agent.chat()
+    alarm(SoftLimitError())
+    with pytest.raises(SoftLimitError):
+        chat.run("go")
+    assert chat.run("again").text == "b"
+
+
+def test_in_the_event_of_the_caller(server: LocalServer, agent: Agent) -> None:
+    """Ctrl-C while the stream looks at an event is not an answer of the event."""
+
+    class Interrupted(threading.Event):
+        def is_set(self) -> bool:
+            if threading.current_thread() is threading.main_thread() and chunks:
+                raise KeyboardInterrupt
+            return False
+
+    chunks: list[object] = []
+    server.add(Answer("a", Stall()))
+    stream = agent.run_stream("go", cancel=Interrupted())
+    chunks.append(next(stream))
+    with pytest.raises(KeyboardInterrupt):
+        next(stream)
+    assert stream.state is StreamState.CANCELLED
