@@ -269,8 +269,9 @@ class Agent(Generic[T_co]):
     def __getstate__(self) -> dict[str, Any]:
         if self._client is not None:
             raise TypeError(
-                f"{self!r} has a client of its own, whose connections cannot be pickled. Give the Agent base_url= and "
-                "api_key= (or set them in the environment of the other process), or make it there."
+                f"expected an agent without a client= to be pickled, got {self!r} with one, whose connections stay in "
+                "this process: give it base_url= and api_key= instead (or set them in the environment of the other "
+                "process), or make the agent there"
             )
         return {name: value for name, value in vars(self).items() if name != "_holders"}
 
@@ -278,14 +279,15 @@ class Agent(Generic[T_co]):
         vars(self).update(state, _holders={})
 
     def _holder(self) -> ClientHolder:
-        """Find what belongs to this process. A forked child finds nothing, and makes its own, with a new lock."""
+        """Return the client holder of this process. A forked child has none yet, and makes one with a new lock."""
         process = os.getpid()
         holder = self._holders.get(process)
         if holder is None:
             if self._client is not None:
                 raise ConfigError(
-                    f"{self!r} was given a client in another process, whose connections this process must not use. "
-                    "Make the Agent and its client in this process, or give it base_url= and api_key= instead."
+                    f"expected a client= of this process, got {self!r} with one of another process, whose connections "
+                    "must not be used here: make the agent and its client in this process, or give it base_url= and "
+                    "api_key= instead"
                 )
             holder = self._holders.setdefault(process, self._new_holder())
         return holder
@@ -294,7 +296,7 @@ class Agent(Generic[T_co]):
         return ClientHolder(self._client, self._api_key, self._base_url, self._max_retries)
 
     def _start(self, call: Call, holder: ClientHolder, request: Request, context: Context) -> None:
-        """Send a request in the background."""
+        """Send the request of a call in the background, within a span if the program traces."""
         if _is_traced():
             _start_span(context, self.name, request.body(), holder.base_url, call)
         if not call.scope.poll():
@@ -327,7 +329,7 @@ class Agent(Generic[T_co]):
             del given["stream_options"]
         if not prompt:
             raise ValueError(
-                "The prompt has no messages: give it at least one, for instance PromptTemplate().user(...)."
+                "expected a prompt with messages, got an empty one: add one, such as Message('user', text)"
             )
         if self.instructions is not None:
             prompt = Prompt(Message("system", self.instructions)) + prompt
@@ -339,7 +341,7 @@ class Agent(Generic[T_co]):
 
 
 def _is_traced() -> bool:
-    return "opentelemetry.trace" in sys.modules  # else this program does not use it
+    return "opentelemetry.trace" in sys.modules  # a program that records spans has imported it
 
 
 def _start_span(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, cast, final
 
 from blades._clock import monotonic
 from blades._errors import StreamError, StreamInterrupted, StreamProtocolError, StreamTimeout, without_traceback
+from blades._preview import printable, type_name
 from blades._transport.cancel import (
     ARRIVED,
     WAITING,
@@ -27,14 +28,13 @@ if TYPE_CHECKING:
     from blades._transport.events import Event
     from blades._values import Chunk, Reply
 
-TRAILER_WAIT_SECONDS: Final = (
-    1.0  # how long, after the answer is complete, usage and the end of the body are waited for
-)
+# How long, after the answer is complete, usage and the end of the body are waited for.
+TRAILER_WAIT_SECONDS: Final = 1.0
 
-_TIMED_OUT: Final = {
-    "timeout": "The answer did not end",
-    "first_chunk_timeout": "No content arrived",
-    "stall_timeout": "No further content arrived",
+_EXPECTED: Final = {
+    "timeout": "the end of the answer",
+    "first_chunk_timeout": "the first content",
+    "stall_timeout": "further content",
 }
 
 
@@ -57,7 +57,7 @@ class Call:
         if ends_by is None:
             ends_by = math.inf if timeouts.timeout is None else self.state.started_at + timeouts.timeout
         self._ends_by = ends_by
-        self._overtime = False  # something was read although a limit had passed: the next time, that limit counts
+        self._overtime = False  # a chunk was returned although a limit had passed: from now on, the limit counts
         self._complete_since: float | None = None
 
     def next_chunk(self) -> Chunk | None:
@@ -95,7 +95,7 @@ class Call:
 
     @property
     def totals(self) -> CompletionDecoder:
-        """Where text, usage and the like are found."""
+        """The decoder, which has the text, the usage and the other totals."""
         return self.decoder
 
     @property
@@ -104,7 +104,7 @@ class Call:
         return self.decoder.text
 
     def reply(self) -> Reply:
-        """Return what was decoded so far."""
+        """Return the answer so far."""
         complete = self.state.value is StreamState.FINISHED
         return self.decoder.reply(complete=complete, request_id=self.state.request_id)
 
@@ -114,7 +114,7 @@ class Call:
         return self.state.request_id
 
     def timing(self) -> Timing:
-        """Return how long it took so far."""
+        """Return how long the call has taken so far."""
         return self.state.timing(self.decoder.chunks, self.state.sent_at)
 
     def deadline(self) -> float | None:
@@ -202,7 +202,7 @@ class Call:
         return bool(data)
 
     def _late(self, limit: str) -> bool:
-        """Deal with a limit that has passed: the end of the answer, if nothing that matters is missing."""
+        """Raise for a limit that has passed, or return False, for the end, if only the trailer is missing."""
         if limit and self.state.active:
             raise timed_out(limit, self._timeouts) from None
         if self.decoder.needs_end:
@@ -210,12 +210,13 @@ class Call:
         return False
 
     def _lost(self, cause: Exception) -> bool:
-        """Deal with a connection that failed: the end of the answer, if nothing that matters is missing."""
+        """Raise for a connection that failed, or return False, for the end, if only the trailer is missing."""
         if self.state.active and not self.decoder.finished:
             if isinstance(cause, EncodingError):
-                raise StreamProtocolError(f"The body cannot be decoded: {cause}.") from cause
+                raise StreamProtocolError(f"cannot decode the body: {printable(str(cause))}") from cause
             raise StreamInterrupted(
-                f"The connection was cut in the middle of the answer ({type(cause).__name__}: {cause})."
+                f"expected the rest of the answer, got a cut connection ({type_name(cause)}: {printable(str(cause))}): "
+                "ask again"
             ) from cause
         return False
 
@@ -256,14 +257,18 @@ class Call:
 
 
 def raise_again(state: CallState, *, has_reader: bool) -> None:
-    """Raise what a call that is over has raised before.
+    """Raise again what a call that has failed raised before.
+
+    Args:
+        state: The state of the call.
+        has_reader: Whether another thread was reading the call when this one asked for a chunk.
 
     Raises:
-        OtherReaderError: The call is not over, and has a reader: this is another thread.
+        OtherReaderError: The call is active, and another thread is reading it.
         BaseException: Why the call failed.
     """
     if state.active and has_reader:
-        raise OtherReaderError("This stream is being read by another thread: a stream has one reader at a time.")
+        raise OtherReaderError("expected one reader of a stream, got a second thread: read it in one thread at a time")
     if state.value is StreamState.FAILED and state.failure is not None:
         raise without_traceback(state.failure)
 
@@ -271,4 +276,5 @@ def raise_again(state: CallState, *, has_reader: bool) -> None:
 def timed_out(limit: str, timeouts: Timeouts) -> StreamTimeout:
     """Return the error for a limit that has passed."""
     seconds: float = getattr(timeouts, limit)
-    return StreamTimeout(f"{_TIMED_OUT[limit]} within {limit}={seconds:g} seconds.", limit=limit, seconds=seconds)
+    message = f"expected {_EXPECTED[limit]} within {limit}={seconds:g} seconds, got none: ask again, or allow more"
+    return StreamTimeout(message, limit=limit, seconds=seconds)

@@ -44,11 +44,11 @@ class Switch:
         self._round: Round | None = None
 
     def attach(self, *, call: Call | None = None, tools: Round | None = None) -> None:
-        """Note what is to be ended. Attach first, then check whether the stream has ended in between."""
+        """Note what `stop` is to end. Attach first, then check whether the stream has ended in between."""
         self._call, self._round = call, tools
 
     def stop(self) -> None:
-        """End it, from any thread."""
+        """Set the event, and end what is attached. Call from any thread."""
         self.event.set()
         if self._round is not None:
             self._round.stop()
@@ -58,9 +58,9 @@ class Switch:
 
 @final
 class ToolLoop:
-    """As many calls as it takes. For `Stream` it is what `Call` is.
+    """As many calls as the model needs. It has the interface of `Call`, so `Stream` does not know the difference.
 
-    Its state and its scope are those of the whole: each call under way has its own, and is cancelled with the whole.
+    The state and the scope are those of the whole stream: each call has its own, and is cancelled with the whole.
 
     Args:
         send: Sends the request of a call, with these messages after the prompt. It must not refer to the stream.
@@ -116,7 +116,7 @@ class ToolLoop:
     def next_chunk(self) -> Chunk | None:
         """Return the next chunk, of a call or of a round; None when the stream has ended. See `Call.next_chunk`."""
         scope = self.scope
-        token: Any = None  # there never is a response: whoever has what stands in its place is the reader
+        token: Any = None  # a loop has no response: the thread that has taken `WAITING` is the reader
         try:
             try:
                 token = scope.take_response()
@@ -175,7 +175,7 @@ class ToolLoop:
                 self._begin_round(call)
             else:
                 self.state.transition(StreamState.FINISHED)
-        elif self.state.active:  # whoever cancelled the call has found it by other ways than this stream
+        elif self.state.active:  # the call was cancelled by itself: nobody else would end the stream
             self.scope.cancel()
         return chunk
 
@@ -260,7 +260,7 @@ class ToolLoop:
 
     @property
     def totals(self) -> ToolLoop:
-        """Where the sums are: here."""
+        """The loop itself, which has the text, the usage and the other totals."""
         return self
 
     @property
@@ -284,32 +284,32 @@ class ToolLoop:
 
     @property
     def finish_reason(self) -> str | None:
-        """That of the last answer."""
+        """The finish reason of the last answer."""
         return None if self._call is None else self._call.decoder.finish_reason
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """Those of the last answer."""
+        """The tool calls of the last answer."""
         return () if self._call is None else self._call.decoder.tool_calls
 
     @property
     def model(self) -> str | None:
-        """The last one named."""
+        """The model that the last answer names."""
         return next((call.decoder.model for call in reversed(self._calls) if call.decoder.model), None)
 
     @property
     def id(self) -> str | None:
-        """That of the last answer that has one."""
+        """The id of the last answer that has one."""
         return next((call.decoder.id for call in reversed(self._calls) if call.decoder.id), None)
 
     @property
     def request_id(self) -> str | None:
-        """That of the last response."""
+        """The request id of the last response that has one."""
         return next((call.state.request_id for call in reversed(self._calls) if call.state.request_id), None)
 
     @property
     def usage(self) -> Usage | None:
-        """The sum; None if there is an answer without."""
+        """The sum over all answers; None if one of them has no usage."""
         usages = [call.decoder.usage for call in self._calls]
         total: Usage | None = usages[0] if usages else None
         for usage in usages[1:]:
@@ -332,7 +332,7 @@ class ToolLoop:
         return tuple(found)
 
     def reply(self) -> Reply:
-        """Return the partial result."""
+        """Return the result so far."""
         call = self._call
         if call is None:
             return Reply()
@@ -350,7 +350,7 @@ class ToolLoop:
         )
 
     def timing(self) -> Timing:
-        """Return how long it took so far, tools included."""
+        """Return how long the stream has taken so far, tools included."""
         calls = self._calls
         chunks = sum(call.decoder.chunks for call in calls) + self._results
         return self.state.timing(chunks, calls[0].state.sent_at if calls else None)

@@ -1,7 +1,7 @@
 """One round of tool calls: which of them run, in which thread, and what the model is sent about each.
 
-The calls run in threads of their own, and their outcomes are delivered to whoever reads the stream. Nothing here waits,
-but for a tool that has to run in the reader's thread.
+The calls run in threads of their own, and their outcomes are delivered to the thread that reads the stream. No function
+here blocks, except while a tool runs in the reader's thread.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class Round:
         self._deliver = deliver
         self._context = context
         self._start_span = start_span
-        self._starts: dict[int, bool] = {}  # False: it was cancelled before, or it cannot run
-        self._ends: dict[int, ToolResult | None] = {}  # None: it was cancelled before
+        self._starts: dict[int, bool] = {}  # False: the call was cancelled first, or cannot run
+        self._ends: dict[int, ToolResult | None] = {}  # None: the stream ended first
         self._failed_at: int | None = None
         self._ready: dict[int, _Ready] = {}
         self._outcomes: deque[Outcome] = deque()  # of calls that were not run

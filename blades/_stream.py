@@ -78,7 +78,7 @@ class Stream(Generic[T_co]):
             RuntimeError: `next` was not called yet, or there was no chunk.
         """
         if self._chunk is None:
-            raise RuntimeError("There is no current chunk: call next() first, and current() when it returned True.")
+            raise RuntimeError("expected a current chunk, got none: call next() first, and current() if that is True")
         return self._chunk
 
     def __iter__(self) -> Generator[Chunk]:
@@ -181,7 +181,7 @@ class Stream(Generic[T_co]):
             ValueError: An impossible argument.
             Exception: In the loop: as `next`.
         """
-        from blades._output.sentences import make_splitter  # noqa: PLC0415 - the same
+        from blades._output.sentences import make_splitter  # noqa: PLC0415 - for people, who can wait for it
         from blades._output.split import split  # noqa: PLC0415 - for people, who can wait for it
 
         __tracebackhide__ = True
@@ -216,8 +216,8 @@ class Stream(Generic[T_co]):
 
         display_result(self)
 
-    def _mime_(self) -> tuple[str, str]:
-        from blades._output.notebook import html_of_stream  # noqa: PLC0415 - the same, for marimo
+    def _mime_(self) -> tuple[str, str]:  # called by marimo
+        from blades._output.notebook import html_of_stream  # noqa: PLC0415 - for people, who can wait for it
 
         return html_of_stream(self)
 
@@ -236,7 +236,7 @@ class Stream(Generic[T_co]):
         """The event that cancels this stream when it is set: the one given as `cancel`, else the stream's own."""
         if self._event is None:
             self._event = self._call.scope.event()
-        return cast("threading.Event", self._event)  # or whatever the caller gave instead
+        return cast("threading.Event", self._event)  # a caller may have given an event of another kind
 
     def close(self) -> None:
         """Close the stream. That cancels it, unless the finish reason has already been returned. Never raises."""

@@ -303,7 +303,7 @@ class TestClient:
         """The error says what to do instead."""
         with openai.OpenAI(api_key="own") as client:
             agent = Agent("test", model="m", client=client)
-            with pytest.raises(TypeError, match="Give the Agent base_url="):
+            with pytest.raises(TypeError, match="give it base_url="):
                 pickle.dumps(agent)
 
 

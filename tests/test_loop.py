@@ -672,7 +672,7 @@ def test_a_second_reader_is_refused_while_a_tool_runs() -> None:
         thread = threading.Thread(target=read, args=(stream,))
         thread.start()
         assert slow.began.wait(LIMIT_SECONDS)
-        with pytest.raises(RuntimeError, match="one reader at a time"):
+        with pytest.raises(RuntimeError, match="expected one reader"):
             stream.next()
         stream.cancel()
         thread.join(LIMIT_SECONDS)
