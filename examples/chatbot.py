@@ -49,7 +49,7 @@ def answer(chat: Chat, question: str, typed: list[str]) -> None:
         try:
             outcome = stream.print().finish_reason  # Ctrl-C ends the answer, not the chat
         except Exception as error:  # noqa: BLE001 - the chat is as it was before the question, and goes on
-            outcome = f"{type(error).__name__}: {error}"
+            outcome = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
         end.send(b"\0")
         if watch.ident:
             watch.join()
@@ -82,5 +82,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001 - one line instead of a traceback
-        sys.exit(f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - the message and its notes, without a traceback
+        sys.exit("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))

@@ -62,6 +62,8 @@ def main() -> None:
     failed = 0
     with ExitStack() as stack:
         server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer(default=made_up))
+        if server is not None:
+            print("No OPENAI_API_KEY: a local test server answers.", file=sys.stderr)
         base_url, model = server and server.base_url, os.environ.get("OPENAI_MODEL", "deepseek-chat")
         agent = Agent("extract", model=model, base_url=base_url, api_key=server and "local", response_format=Facts)
         stack.enter_context(agent)

@@ -71,16 +71,18 @@ def main() -> None:
     arguments = parser.parse_args()
     with ExitStack() as stack:
         server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer())
+        if server is not None:
+            print("No OPENAI_API_KEY: a local test server answers.", file=sys.stderr)
         base_url, model = server and server.base_url, os.environ.get("OPENAI_MODEL", "deepseek-chat")
         try:
             folder = Folder(arguments.folder)
             agent = stack.enter_context(Agent("files", model=model, base_url=base_url, api_key=server and "local"))
             stream = agent.run_stream(arguments.question, tools=[folder.list_files, folder.read_file, folder.search])
-            if sys.stdin.isatty():  # Enter cancels
+            if sys.stdin.isatty():
                 threading.Thread(target=cancel_on_enter, args=(stream,), daemon=True).start()
             stream.print()
-        except Exception as error:  # noqa: BLE001 - whatever went wrong, in one line, under the text so far
-            sys.exit(f"\n{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, under the text so far
+            sys.exit("\n".join([f"\n{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
         print(f"\n[{stream.state.value}, {len(stream.messages)} messages, usage {stream.usage}]")
 
 
