@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, final, get_origin
 
 from blades._errors import ReplyParseError
 from blades._preview import short_repr
@@ -55,10 +55,12 @@ class ResponseType(Generic[T]):
         try:
             self._adapter = pydantic.TypeAdapter(kind)
             schema = self._adapter.json_schema()
-        except (pydantic.PydanticUserError, NameError) as error:
+        except (pydantic.PydanticUserError, NameError, AttributeError) as error:  # an object's lack of __qualname__
+            is_type = isinstance(kind, type) or get_origin(kind) is not None
+            hint = str(error).partition("\n")[0] if is_type else "give the type itself, not an object or its name"
             raise TypeError(
                 "expected response_format as a pydantic model, a dataclass, a TypedDict, or a dict as the API has it, "
-                f"got {short_repr(kind)}: {str(error).partition(chr(10))[0]}"
+                f"got {short_repr(kind)}: {hint}"
             ) from error
         if "$ref" in schema:  # a recursive type
             schema = {**_resolve(schema["$ref"], schema), "$defs": schema["$defs"]}
