@@ -42,7 +42,7 @@ def _cause_of_status(status: int, url: str, message: str) -> str:
     if status == _NOT_FOUND and not url.rstrip("/").endswith("/v1"):
         return "the base URL usually ends in /v1: check its path, and the name of the model"
     if status == _NOT_FOUND:
-        return "the server knows this path or this model not: check both"
+        return "the server does not know this path or this model: check both"
     return ""
 
 
@@ -53,6 +53,8 @@ def _cause_of_connection(error: BaseException, url: str) -> str:
     if known:
         return known
     names = {type(cause).__name__ for cause in _chain(error)}
+    if "ConnectTimeout" in names and any("handshake" in str(cause) for cause in _chain(error)):
+        return f"{host} did not answer the TLS handshake in time: if it speaks plain HTTP, the base URL begins with http://"
     if "ConnectTimeout" in names:
         return f"{host} did not accept a connection in time: check the base URL, a proxy or a firewall"
     if scheme == "http" and "RemoteProtocolError" in names:

@@ -65,6 +65,18 @@ def test_tls_on_a_plain_port(in_thread: Callable[[Callable[[], object]], object]
         assert "try http:// instead" in note_of(f"https://127.0.0.1:{listener.getsockname()[1]}/v1")
 
 
+def test_tls_handshake_without_an_answer() -> None:
+    """A server may wait for the end of what it takes for a request: the other scheme is proposed."""
+    with (
+        LocalServer(handshake="stall") as server,
+        openai.OpenAI(base_url=server.base_url, api_key=KEY, max_retries=0, timeout=0.2) as client,
+        pytest.raises(openai.APITimeoutError) as caught,
+    ):
+        Agent("test", model="m", client=client).run("go")
+    assert "did not answer the TLS handshake in time" in caught.value.__notes__[0]
+    assert "begins with http://" in caught.value.__notes__[0]
+
+
 def test_certificate_that_nobody_trusts() -> None:
     """The variable that cures it is named."""
     with LocalServer(tls=True) as server:
@@ -83,7 +95,9 @@ def test_missing_version_in_the_path(server: LocalServer) -> None:
     """The hint is given where it can help, and only there."""
     assert "usually ends in /v1" in note_of(server.base_url.removesuffix("/v1"))
     server.default = Answer.error(404, "no such model")
-    assert "usually ends in /v1" not in note_of(server.base_url)
+    note = note_of(server.base_url)
+    assert "usually ends in /v1" not in note
+    assert "does not know this path or this model" in note
 
 
 def test_wrong_key_and_its_source(server: LocalServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
