@@ -1014,6 +1014,26 @@ def test_it_runs_as_a_process(number: int) -> None:
     assert (out, err, child.returncode) == ("", "", 0)
 
 
+@pytest.mark.parametrize("option", ["--port=99999", "--pace=-1", "--host=256.0.0.1"])
+def test_a_process_that_cannot_start_says_why(option: str) -> None:
+    """In a sentence, without a traceback."""
+    with process(option) as child:
+        out, err = child.communicate(timeout=START_SECONDS)
+    assert (out, child.returncode) == ("", 2)
+    assert "error: " in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_tls_on_a_plain_port_is_refused_at_once(server: LocalServer) -> None:
+    """The client need not wait for the end of its patience."""
+    context = ssl.create_default_context()
+    with (
+        socket.create_connection(server.address, timeout=WRONG_PATH_SECONDS) as sock,
+        pytest.raises(ssl.SSLError, match=r"(?i)wrong.version.number"),
+    ):
+        context.wrap_socket(sock, server_hostname="localhost")
+
+
 def test_the_process_serves_tls() -> None:
     """With --tls the second line says what to trust."""
     with process("--tls", "--pace", "0") as child:

@@ -32,7 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
-        with LocalServer(default=default, **options) as server:
+        try:
+            server = LocalServer(default=default, **options)
+        except (ImportError, OSError, OverflowError, ValueError) as error:  # trustme; the address; the port; the pace
+            parser.error(str(error))
+        with server:
             trust = f"\nSSL_CERT_FILE={server.certificate_file}" if options["tls"] else ""
             print(server.base_url + trust, flush=True)  # noqa: T201 - the command's output
             while True:

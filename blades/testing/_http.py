@@ -26,6 +26,7 @@ __all__ = ["BadRequest", "ClientLeft", "Ended", "Headers", "Selector", "Wire", "
 
 Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
+_TLS_HANDSHAKE = b"\x16"
 _HEAD_LIMIT = 64 * 1024
 _BODY_LIMIT = 64 * 1024 * 1024
 
@@ -209,6 +210,8 @@ def read_request(wire: Wire) -> Received:
     while (end := wire.received.find(b"\r\n\r\n")) < 0:
         if len(wire.received) > _HEAD_LIMIT:
             raise BadRequest(431, "The headers of the request are too large.")
+        if wire.received.startswith(_TLS_HANDSHAKE):  # its line break may never arrive
+            raise BadRequest(400, "A TLS handshake was sent to a port that speaks plain HTTP.")
         wire.wait()
     lines = _take(wire, end + 4).decode("latin-1").strip("\r\n").split("\r\n")
     match = re.fullmatch(r"([A-Z]+) (\S+) HTTP/1\.([01])", lines[0])
