@@ -163,8 +163,8 @@ class Agent(Generic[T_co]):
         Raises:
             TypeError: An argument of the wrong type, or an option that the official client does not know.
             ValueError: An impossible value, such as an empty prompt or ``n=2``.
-            ConfigError: No usable key or base URL; or the agent was given a client in another process. Everything else
-                is raised by the stream.
+            ConfigError: No usable key or base URL; or the agent was given a client in another process.
+            RuntimeError: No thread can be started to watch `cancel`. Everything else is raised by the stream.
         """
         tool_set = self._tools if isinstance(tools, EllipsisType) else ToolSet(tools or ())
         body, parser = self._format if isinstance(response_format, EllipsisType) else read_format(response_format)
