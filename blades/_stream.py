@@ -123,7 +123,8 @@ class Stream(Generic[T_co]):
         On a terminal, control sequences and control characters in the model's text are removed, characters that its
         encoding lacks are replaced, and the cursor ends up at the start of a line. A file or pipe gets the text alone,
         unchanged. Ctrl-C ends the stream but not the program, and returns a partial reply. In a loop over prompts, stop
-        when `reply.complete` is False: otherwise Ctrl-C only ends the current answer.
+        when `reply.complete` is False: otherwise Ctrl-C only ends the current answer. As the last expression of a cell,
+        end it with ``;`` or use `display`: IPython shows a returned reply, which is the text again.
 
         Args:
             file: Where to write: anything with ``write(str)``. Default: `sys.stdout` at the time of the call.
@@ -142,8 +143,8 @@ class Stream(Generic[T_co]):
         """Show the answer in a notebook as it arrives, as Markdown; a stream as a cell's last expression does the same.
 
         Reasoning and tool calls are folded. HTML in the model's text is shown as text, an image as a link. A status
-        line follows: state, tokens, seconds to the first chunk, chunks per second. Outside a notebook this is `print`.
-        Returns None. Read the result from `text` or `reply`.
+        line follows: state, tokens, seconds to the first chunk, chunks per second. Outside a notebook the text is
+        printed, as by `print`, with what was read before. Returns None. Read the result from `text` or `reply`.
 
         Raises:
             KeyboardInterrupt: The stop button was pressed. The stream is cancelled, the partial answer stays on the

@@ -399,7 +399,7 @@ class TestEnding:
 
 
 class TestElsewhere:
-    """Where there is no notebook, display() is print()."""
+    """Where there is no notebook, display() prints."""
 
     def test_without_ipython_it_prints(
         self, server: LocalServer, agent: Agent, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -412,6 +412,20 @@ class TestElsewhere:
         assert capsys.readouterr().out == "one two"
         assert stream.state is StreamState.FINISHED
         assert "IPython" not in sys.modules
+
+    def test_without_ipython_it_prints_what_was_read_before(
+        self, server: LocalServer, agent: Agent, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a notebook shows it: a part that was read, and a whole answer that was shown already."""
+        monkeypatch.delitem(sys.modules, "IPython", raising=False)
+        server.add("one two")
+        stream = agent.run_stream("go")
+        assert next(stream).text == "one"
+        for _ in range(2):
+            stream.display()
+            assert capsys.readouterr().out == "one two"
+        stream.print()
+        assert capsys.readouterr().out == ""
 
     def test_a_failure_is_raised_without_ipython(
         self, server: LocalServer, agent: Agent, monkeypatch: pytest.MonkeyPatch

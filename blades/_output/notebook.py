@@ -41,7 +41,7 @@ def display_stream(stream: PresentableStream) -> None:
     __tracebackhide__ = True
     shell = _shell()
     if getattr(shell, "kernel", None) is None:  # no IPython, or its terminal
-        print_stream(stream, None, reasoning=False, escape=True)
+        print_stream(stream, None, reasoning=False, escape=True, from_start=True)
         return
     transcript = Transcript(stream)
     view = View(stream, transcript, updates=_applies_updates(shell.kernel))

@@ -211,8 +211,18 @@ class _Output:
             flush()
 
 
-def print_stream(stream: ReadableStream, file: Writable | None, *, reasoning: bool, escape: bool) -> Reply:
-    """Do the work of `Stream.print`. Whatever is raised, by the file too, the stream is closed before."""
+def print_stream(
+    stream: ReadableStream, file: Writable | None, *, reasoning: bool, escape: bool, from_start: bool = False
+) -> Reply:
+    """Do the work of `Stream.print`. Whatever is raised, by the file too, the stream is closed before.
+
+    Args:
+        stream: The stream.
+        file: As for `Stream.print`, like the next two.
+        reasoning: See `file`.
+        escape: See `file`.
+        from_start: Write the text that was read before, too.
+    """
     __tracebackhide__ = True
     try:
         output = _Output(sys.stdout if file is None else file, escape=escape)
@@ -220,6 +230,8 @@ def print_stream(stream: ReadableStream, file: Writable | None, *, reasoning: bo
         stream.close()
         raise
     try:
+        if from_start and stream.text:
+            output.write(stream.text)
         with closing(iter(stream)) as chunks:  # closes the stream, unless another thread reads it
             for chunk in chunks:
                 if reasoning and chunk.reasoning:
