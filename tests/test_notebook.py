@@ -434,7 +434,7 @@ class TestElsewhere:
         monkeypatch.delitem(sys.modules, "IPython", raising=False)
         server.add(Answer("half", Cut()))
         stream = agent.run_stream("go")
-        with pytest.raises(Exception, match="cut in the middle"):
+        with pytest.raises(Exception, match="got a cut connection"):
             stream._ipython_display_()
 
     def test_marimo_shows_the_text(self, server: LocalServer, agent: Agent) -> None:
