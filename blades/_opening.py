@@ -12,6 +12,7 @@ from blades._explain import explain_failure
 from blades._prompts.outgoing import has_reasoning, other_reasoning, sends_reasoning
 from blades._transport.cancel import OpeningFailed
 from blades._transport.client import ClientAdapter
+from blades._values import StreamState
 
 if TYPE_CHECKING:
     from functools import partial
@@ -122,7 +123,8 @@ class ClientHolder:
         else:
             return
         self.acquire_adapter().open_stream(request.body(other), scope)
-        self._reasoning[model] = other
+        if scope.state.value is not StreamState.CANCELLED:  # else nothing is known of the second request
+            self._reasoning[model] = other
 
     def explain(self, error: BaseException) -> None:
         """Add a note to an exception of the official client: what was asked of whom, and what may be the cause."""
