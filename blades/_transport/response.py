@@ -76,6 +76,8 @@ class OpenedResponse:
             return
         with suppress(Exception):
             self.raw.close()
+            # The oldest HTTP library leaves the response in a cycle: it must not keep the call until a collection.
+            self.raw.request.extensions.pop("trace", None)
         if self.connection is not None:
             self.connection.end_response(self.scope)
         self.scope.detach()
