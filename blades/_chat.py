@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, final, overload
 
 from blades import _options
 from blades._message import Message
@@ -124,6 +124,9 @@ class Chat(Generic[T_co]):
 
     def __repr__(self) -> str:
         return f"<Chat with {self._agent!r}, {len(self.messages)} messages>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be pickled or copied: keep its messages, and give them to chat(history=...)")
 
     def _commit_turn(self) -> None:
         """Add the answer of a turn whose stream has ended."""

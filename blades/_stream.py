@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, cast, final
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast, final
 
 from blades._call import OtherReaderError
 from blades._values import Reply, T_co
@@ -355,6 +355,9 @@ class Stream(Generic[T_co]):
 
     def __repr__(self) -> str:
         return f"<Stream {self.state.value}, {len(self.text)} characters>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} has a connection, which cannot be pickled or copied: use its reply() instead")
 
 
 def _bundle_reply(reply: Reply) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import inspect
 import multiprocessing
@@ -332,6 +333,16 @@ class TestElsewhere:
         assert request.json["temperature"] == 0.5
         assert request.json["messages"][0]["content"] == "Terse."
         assert b"sk-" not in pickle.dumps(Agent("test", model="m"))
+
+    @pytest.mark.parametrize("used", [pickle.dumps, copy.copy])
+    def test_a_stream_and_a_chat_cannot_be_pickled_or_copied(
+        self, used: Callable[[object], object], agent: Agent
+    ) -> None:
+        """Each error says what can be."""
+        with agent.run_stream("go") as stream, pytest.raises(TypeError, match=r"use its reply\(\) instead"):
+            used(stream)
+        with pytest.raises(TypeError, match="keep its messages"):
+            used(agent.chat())
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
     @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
