@@ -7,6 +7,7 @@ follows the headers of an answer: see `blades._transport.fast_body`, which this 
 from __future__ import annotations
 
 import _socket
+import errno
 import math
 import os
 import selectors
@@ -14,7 +15,7 @@ import socket
 import ssl
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 from blades._clock import monotonic
 from blades._transport.cancel import POLL_RESOLUTION_SECONDS, shut_down
@@ -47,6 +48,14 @@ class StaleConnection(BaseException):
 
     A BaseException, because the official client would count any Exception as one of its retries, and wait before it.
     """
+
+
+def _fail_closed(*_: Any, **_named: Any) -> NoReturn:
+    raise OSError(errno.EBADF, "this connection is closed")
+
+
+def _do_nothing(*_: Any, **_named: Any) -> None:
+    pass
 
 
 @final
@@ -84,7 +93,9 @@ class TrackedConnection:
         self._withheld = b""  # read, but not given to the library yet
         self._scope: CancelScope | None = None
         self._process = os.getpid()
-        self._read, self._write, self._close = stream.read, stream.write, stream.close
+        self._read: Any = stream.read
+        self._write: Any = stream.write
+        self._close: Any = stream.close
         self._replace_methods(stream)
 
     def _replace_methods(self, stream: Any) -> None:
@@ -157,7 +168,15 @@ class TrackedConnection:
         self._scope = None
         if self._process == os.getpid():  # the caller's client may be closed while a thread reads: that one wakes up
             shut_down(self.socket)
-        return self._close(*arguments, **named)
+        try:
+            return self._close(*arguments, **named)
+        finally:
+            self.unwrap()
+
+    def unwrap(self) -> None:
+        """Refer to the library's stream no more, which is closed, or has become the inside of another."""
+        self._read = self._write = _fail_closed
+        self._close = _do_nothing
 
     # What the response calls
 

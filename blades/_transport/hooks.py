@@ -14,6 +14,7 @@ depend on it. Without it `next()` still returns at once after a cancel, but the 
 from __future__ import annotations
 
 import socket
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -126,7 +127,8 @@ class _Tracer:
     """Follows one request through the HTTP library. Only `RequestCancelled` and `StaleConnection` leave it."""
 
     def __init__(self, scope: CancelScope, target: tuple[str, int] | None, inner: Any) -> None:
-        self._scope = scope
+        # A failed call keeps the official client's exception, that its request, and that this object.
+        self._scope = weakref.ref(scope)
         self._target = target
         self._inner = inner  # the caller's own
         self._through_proxy = False
@@ -137,16 +139,17 @@ class _Tracer:
         self.called = True
         values = (*arguments, *named.values())
         event = next((value for value in values if isinstance(value, str)), "")
+        scope = self._scope()
         try:
-            self._follow(event, next((value for value in values if isinstance(value, Mapping)), {}))
+            if scope is not None:
+                self._follow(scope, event, next((value for value in values if isinstance(value, Mapping)), {}))
         except (RequestCancelled, StaleConnection):
             raise
         except Exception:  # noqa: BLE001 - what an event carries may change with the library
             missing.report(f"trace event {event}")
         return self._inner(*arguments, **named) if callable(self._inner) else None
 
-    def _follow(self, event: str, info: Mapping[str, Any]) -> None:
-        scope = self._scope
+    def _follow(self, scope: CancelScope, event: str, info: Mapping[str, Any]) -> None:
         layer, _, step = event.partition(".")
         if step == "response_closed.started":
             scope.detach()
@@ -165,10 +168,9 @@ class _Tracer:
             if connection is not None:
                 connection.raise_if_answered_in_advance()
         else:
-            self._follow_connection(step, info)
+            self._follow_connection(scope, step, info)
 
-    def _follow_connection(self, step: str, info: Mapping[str, Any]) -> None:
-        scope = self._scope
+    def _follow_connection(self, scope: CancelScope, step: str, info: Mapping[str, Any]) -> None:
         if step == "connect_tcp.started":
             scope.raise_if_ended()
             # tinyproxy relays bytes after the first answer: a second request, were it only that of a redirect, would
@@ -181,6 +183,8 @@ class _Tracer:
         elif step == "start_tls.failed":
             scope.detach()
         elif step in {"connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete"}:
+            if step == "start_tls.complete" and self._connection is not None:  # its stream is inside of the new one
+                self._connection.unwrap()
             self._connection = track(info["return_value"], scope, opener=scope)
 
 
