@@ -35,6 +35,8 @@ class Stream(Generic[T_co]):
     last reference all end the request at once and release the connection. The text returned so far stays on `text`.
     """
 
+    _is_finalizing = staticmethod(sys.is_finalizing)  # at the exit this module may be empty already
+
     def __init__(self, call: Call | ToolLoop, parser: ReplyParser[T_co] | None = None) -> None:
         self._chunk: Chunk | None = None
         self._parser = parser
@@ -241,7 +243,7 @@ class Stream(Generic[T_co]):
 
     def close(self) -> None:
         """Close the stream. That cancels it, unless the finish reason has already been returned. Never raises."""
-        if not sys.is_finalizing():  # the end of the process informs the server; a stopped thread may hold the lock
+        if not self._is_finalizing():  # the end of the process informs the server; a stopped thread may hold the lock
             self._call.close()
 
     def __enter__(self) -> Self:

@@ -445,4 +445,7 @@ class CancelScope:
 def shut_down(sock: socket.socket) -> None:
     """End both directions of a connection: whoever waits on it wakes up, and the other side is informed."""
     with suppress(OSError):  # not connected any more, or closed: nothing left to interrupt
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # an SSLSocket's own shutdown would drop its TLS state
+        if hasattr(socket.socket, "shutdown"):
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # an SSLSocket's own shutdown would drop its TLS state
+        else:
+            sock.shutdown(socket.SHUT_RDWR)  # eventlet's sockets have nothing but their own

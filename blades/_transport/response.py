@@ -7,6 +7,7 @@ cancel whatever the library is doing, and no exception of a caller's signal hand
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import suppress
 from functools import partial
@@ -47,6 +48,8 @@ class Owner(Protocol):
 class OpenedResponse:
     """A response of the HTTP library whose headers have arrived, and what it takes to release it."""
 
+    _is_finalizing = staticmethod(sys.is_finalizing)  # at the exit this module may be empty already
+
     def __init__(
         self, response: Any, scope: CancelScope, owner: Owner, base_url: str, connection: TrackedConnection | None
     ) -> None:
@@ -66,7 +69,7 @@ class OpenedResponse:
         self._owner: Owner | None = owner
 
     def __del__(self) -> None:
-        if self._owner is not None:  # lost between two steps, by Ctrl-C
+        if self._owner is not None and not self._is_finalizing():  # lost between two steps, by Ctrl-C
             self.close()
 
     def release(self) -> None:
