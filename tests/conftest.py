@@ -48,6 +48,7 @@ def agent(server: LocalServer) -> Iterator[Agent]:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for the end of a body however busy the machine is: to count connections, not to measure the server."""
     monkeypatch.setattr(response, "END_WAIT_SECONDS", 30.0)
+    monkeypatch.setattr(response, "PROOF_WAIT_SECONDS", 30.0)
 
 
 @pytest.fixture
