@@ -19,7 +19,7 @@ SCRIPT = """
 import json, os, resource, sys, threading
 from blades import Agent
 from blades._transport import response
-response.END_WAIT_SECONDS = response.PROOF_WAIT_SECONDS = 30.0  # however busy the machine is, the first call's connection comes back
+response.END_WAIT_SECONDS = response.PROOF_WAIT_SECONDS = 30.0  # for a busy machine
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
 agent = Agent("many", model="m", base_url=sys.argv[1], api_key="k")
 assert agent.run("the first call imports and opens what is needed once").complete
