@@ -69,7 +69,7 @@ class Crowd:
                 if self._stop:
                     break
             texts.close()  # type: ignore[attr-defined] - a generator
-        except Exception as error:  # noqa: BLE001 - raised again by measure()
+        except Exception as error:  # raised again by measure()
             self._failures.append(error)
 
     def measure(self, seconds: float) -> tuple[float, list[float]]:

@@ -47,7 +47,7 @@ def at_most(value: float, limit: float, unit: str = "x") -> dict[str, Any]:
     return {"ratio": value, "goal": f"<= {limit:g}{unit}", "met": value <= limit}
 
 
-def verdict(met: bool | None) -> str:  # noqa: FBT001 - it is the value that is shown
+def verdict(met: bool | None) -> str:  # it is the value that is shown
     """Return the word for a goal in a table."""
     return "" if met is None else "met" if met else "MISSED"
 

@@ -60,7 +60,7 @@ def messages(url: str, count: int) -> None:
 
 
 def template(_: str, count: int) -> None:
-    from blades import PromptTemplate  # noqa: PLC0415 - each kind imports what it measures
+    from blades import PromptTemplate  # each kind imports what it measures
 
     text = "Tell {{audience}} about {{topic}}. {{#more}}And {{.}}.{{/more}}\n" * count
     prompt = PromptTemplate().user(text).build(audience="us", topic="tea", more=["milk", "sugar"])
@@ -82,7 +82,7 @@ KINDS: dict[str, tuple[Callable[[str, int], None], str]] = {
 
 
 def _agent(url: str) -> object:
-    from blades import Agent  # noqa: PLC0415 - same
+    from blades import Agent  # same
 
     return Agent("benchmark", model="any", base_url=url, api_key="any")
 

@@ -38,7 +38,7 @@ def open_many(name: str, url: str) -> dict[str, Any]:
         streams += [ask(readers, name, url) for _ in range(STREAMS - 1)]
         for stream in streams:
             next(stream)
-    except Exception as error:  # noqa: BLE001 - too many open files
+    except Exception as error:  # too many open files
         failure = repr(error)
     else:
         failure = ""

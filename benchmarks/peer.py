@@ -63,7 +63,7 @@ def truncated(name: str, url: str) -> str:
     """Return how a stream ends that was cut short: the exception, or "silent"."""
     try:
         drain(load(name).Peer(url).stream())
-    except Exception as error:  # noqa: BLE001 - its type is the result
+    except Exception as error:  # its type is the result
         return type(error).__name__
     return "silent"
 
@@ -95,7 +95,7 @@ def cancel_once(peer: Any, settle_seconds: float) -> str | float:
     def cancel_it() -> None:  # some clients block here
         try:
             peer.cancel()
-        except Exception as error:  # noqa: BLE001 - before the headers, some have nothing to cancel yet
+        except Exception as error:  # before the headers, some have nothing to cancel yet
             failures.append(type(error).__name__)
 
     reader = threading.Thread(target=read, daemon=True)

@@ -22,7 +22,7 @@ class Readers:
     """The readers that can read every answer; `socket` reads answers with one event per HTTP chunk only."""
 
     def __init__(self, authority: str | None = None) -> None:
-        import openai  # noqa: PLC0415 - processes that only start others do without
+        import openai  # processes that only start others do without
 
         self._verify = ssl.create_default_context(cafile=authority) if authority else True
         self._openai = openai
@@ -39,7 +39,7 @@ class Readers:
 
     def agent(self, url: str) -> Any:
         """Return an agent; it has such a client over TLS, for the test authority, and is a user's agent otherwise."""
-        from blades import Agent  # noqa: PLC0415 - same
+        from blades import Agent  # same
 
         key = ("agent", url)
         if key not in self._clients:

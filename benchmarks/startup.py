@@ -114,7 +114,7 @@ def process_row(load: Load) -> Row:
 
 def warm_up_rows(load: Load) -> Iterator[Row]:
     """Compare the first answer over TLS with the second, in a chat, with and without `Agent.warm_up`."""
-    from blades import Agent  # noqa: PLC0415 - after the imports have been measured
+    from blades import Agent  # after the imports have been measured
 
     kinds = ("warm", "cold") if hasattr(Agent, "warm_up") else ("cold",)
     url, times = load.url("burst-20", tls=True), {kind: [] for kind in kinds}

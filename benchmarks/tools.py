@@ -55,7 +55,7 @@ def event(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, 
 
 def cancels(url: str) -> tuple[list[float], list[float]]:
     """Milliseconds from `cancel` to the free reader, and to the tool's event."""
-    from blades import Agent  # noqa: PLC0415 - a peer's environment has none
+    from blades import Agent  # a peer's environment has none
 
     began = threading.Event()
     noticed: list[float] = []
@@ -95,7 +95,7 @@ def cancels(url: str) -> tuple[list[float], list[float]]:
 
 def overhead(url: str) -> tuple[float, float]:
     """Milliseconds for two requests in sequence without tools, and for a round of one tool between two requests."""
-    from blades import Agent, Tool  # noqa: PLC0415 - same
+    from blades import Agent, Tool  # same
 
     tool = Tool(lambda: "", name="work", description="Work.")  # once: the round is measured, not reading a signature
     plain: list[float] = []
@@ -114,7 +114,7 @@ def overhead(url: str) -> tuple[float, float]:
 
 def peer_cancel(name: str, url: str) -> float:
     """Milliseconds from a peer's cancel to the free reader, while its tool sleeps. Runs in the peer's environment."""
-    import peer  # noqa: PLC0415 - see above
+    import peer  # see above
 
     began = threading.Event()
 
@@ -141,7 +141,7 @@ def peer_cancel(name: str, url: str) -> float:
     try:
         for _ in client.stream():
             pass
-    except Exception as error:  # noqa: BLE001 - how it says that it was cancelled
+    except Exception as error:  # how it says that it was cancelled
         print(f"{name}: {type(error).__name__}", file=sys.stderr)
     return (time.perf_counter() - at[0]) * 1e3
 

@@ -347,7 +347,7 @@ def _is_traced() -> bool:
 def _start_span(
     context: Context, name: str, body: Mapping[str, Any], base_url: str | None, call: Call | ToolLoop
 ) -> None:
-    from blades._output import tracing  # noqa: PLC0415 - only for programs that trace
+    from blades._output import tracing  # only for programs that trace
 
     start = tracing.start_span if isinstance(call, Call) else tracing.start_agent_span
     end_span = context.run(start, name, body, base_url)
@@ -363,6 +363,6 @@ def _start_span(
 
 
 def _start_tool_span(call: ToolCall) -> Callable[[str | None, BaseException | None], None] | None:
-    from blades._output.tracing import start_tool_span  # noqa: PLC0415 - only for programs that trace
+    from blades._output.tracing import start_tool_span  # only for programs that trace
 
     return start_tool_span(call)

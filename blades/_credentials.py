@@ -179,7 +179,7 @@ def _given(argument: str | None, argument_name: str, variable: str) -> _Setting 
 
 def _read_dotenv() -> tuple[str, Mapping[str, str | None]] | str:
     """Return the path and the values of the ``.env`` file, or what is wrong with it."""
-    from dotenv import dotenv_values, find_dotenv  # noqa: PLC0415 - only where a .env file can matter
+    from dotenv import dotenv_values, find_dotenv  # only where a .env file can matter
 
     try:
         path = find_dotenv(usecwd=True)

@@ -107,14 +107,14 @@ class StreamError(BladesError):
 
 
 @final
-class StreamTruncated(StreamError):  # noqa: N818 - says what happened to the stream
+class StreamTruncated(StreamError):  # says what happened to the stream
     """The body ended properly before the answer was complete: no finish reason, and no ``[DONE]`` after any content."""
 
     __module__ = "blades"
 
 
 @final
-class StreamInterrupted(StreamError):  # noqa: N818 - says what happened to the stream
+class StreamInterrupted(StreamError):  # says what happened to the stream
     """The connection was cut in the middle of the answer. ``__cause__`` is the transport's own exception."""
 
     __module__ = "blades"
@@ -165,7 +165,7 @@ class StreamProtocolError(StreamError):
 
 
 @final
-class StreamTimeout(StreamError, TimeoutError):  # noqa: N818 - says what happened to the stream
+class StreamTimeout(StreamError, TimeoutError):  # says what happened to the stream
     """A time limit was reached.
 
     Attributes:
@@ -182,7 +182,7 @@ class StreamTimeout(StreamError, TimeoutError):  # noqa: N818 - says what happen
 
 
 @final
-class ToolFailed(StreamError):  # noqa: N818 - says what happened to the stream
+class ToolFailed(StreamError):  # says what happened to the stream
     """A tool raised an exception other than `ToolError`. ``__cause__`` is that exception.
 
     Attributes:
@@ -197,7 +197,7 @@ class ToolFailed(StreamError):  # noqa: N818 - says what happened to the stream
 
 
 @final
-class ToolRoundsExceeded(StreamError):  # noqa: N818 - says what happened to the stream
+class ToolRoundsExceeded(StreamError):  # says what happened to the stream
     """The model called tools in the last of ``max_rounds`` requests."""
 
     __module__ = "blades"
@@ -229,7 +229,7 @@ def _copy_error(error: AnyError) -> AnyError:
         # The class's own constructor is not called: its parameters are unknown.
         copy: AnyError = built_in.__new__(kind, *error.args)
         built_in.__init__(copy, *error.args)
-    except Exception:  # noqa: BLE001 - whatever a foreign class does: the original will do
+    except Exception:  # whatever a foreign class does: the original will do
         return error
     vars(copy).update(vars(error))
     # What is in slots: ImportError.path, AttributeError.obj, OSError.filename, and slots of Python classes.

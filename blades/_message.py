@@ -194,7 +194,7 @@ def _text_of(reasoning: Mapping[str, Any]) -> str:
 
 def _json_object(arguments: object) -> str:
     """Return the arguments of a call as the text of a JSON object."""
-    import json  # noqa: PLC0415 - takes milliseconds, and only tool calls need it
+    import json  # takes milliseconds, and only tool calls need it
 
     if isinstance(arguments, str) and _is_json_object(arguments):
         return arguments
@@ -204,7 +204,7 @@ def _json_object(arguments: object) -> str:
 
 
 def _is_json_object(text: str) -> bool:
-    import json  # noqa: PLC0415 - see _json_object
+    import json  # see _json_object
 
     def refuse(name: str) -> None:
         raise ValueError(name)  # NaN and Infinity, which Python reads although they are no JSON

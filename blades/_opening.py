@@ -149,8 +149,8 @@ def send_request(holder: ClientHolder, request: Request, scope: CancelScope) -> 
     """Run in the opening thread. Takes the scope, not the Stream, so that an abandoned one can be collected."""
     try:
         holder.open_stream(request, scope)
-    except BaseException as error:  # noqa: BLE001 - raised again by the stream's next(), in the reader's thread
-        import traceback  # noqa: PLC0415 - only a failure needs it
+    except BaseException as error:  # raised again by the stream's next(), in the reader's thread
+        import traceback  # only a failure needs it
 
         holder.explain(error)
         # Whoever keeps the exception keeps these frames: they must not keep client, connections and prompt in turn.
@@ -168,7 +168,7 @@ def _other_way(error: Exception, prompt: Prompt, known: Reasoning | None) -> Rea
 
 
 def _make_adapter(endpoint: Endpoint | None, max_retries: int | None) -> ClientAdapter:
-    assert endpoint is not None  # noqa: S101 - found before the first stream
+    assert endpoint is not None  # found before the first stream
     try:
         return ClientAdapter.make(endpoint, max_retries)
     except Exception as error:  # a proxy variable, SSL_CERT_FILE or a port that cannot be used

@@ -183,7 +183,7 @@ def _name_error(name: str, official_names: Callable[[], AbstractSet[str]]) -> st
     error = f"expected an option of chat.completions.create in the installed openai package, got {short_repr(name)}"
     if name in _NOT_OPTIONS:
         return f"{error}: {_NOT_OPTIONS[name]}"
-    import difflib  # noqa: PLC0415 - for a message only
+    import difflib  # for a message only
 
     owners = dict.fromkeys(_AGENT_ARGUMENTS, "Agent(...)")
     owners |= dict.fromkeys(_RUN_ARGUMENTS, "Agent(...), run() and run_stream()") | {"cancel": "run() and run_stream()"}

@@ -22,7 +22,7 @@ def short_repr(value: object, limit: int = 80) -> str:
         return f"{printable(repr(value))[: limit - 1]}…"
     try:
         text = printable(repr(value))
-    except Exception:  # noqa: BLE001 - the class is not ours, and a message about something else is being written
+    except Exception:  # the class is not ours, and a message about something else is being written
         text = f"<{type_name(value)}>"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 

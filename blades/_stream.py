@@ -136,7 +136,7 @@ class Stream(Generic[T_co]):
         Raises:
             Exception: As `next`; and what the file raises, such as `BrokenPipeError`: the stream is then closed.
         """
-        from blades._output.terminal import print_stream  # noqa: PLC0415 - for people, who can wait for it
+        from blades._output.terminal import print_stream  # for people, who can wait for it
 
         __tracebackhide__ = True
         return print_stream(self, file, reasoning=reasoning, escape=escape)
@@ -153,7 +153,7 @@ class Stream(Generic[T_co]):
                 page, marked, and neither the rest of the cell nor the next cells run; no traceback is shown.
             Exception: As `next`; the partial answer stays on the page.
         """
-        from blades._output.notebook import display_stream  # noqa: PLC0415 - for people, who can wait for it
+        from blades._output.notebook import display_stream  # for people, who can wait for it
 
         __tracebackhide__ = True
         display_stream(self)
@@ -184,8 +184,8 @@ class Stream(Generic[T_co]):
             ValueError: An impossible argument.
             Exception: In the loop: as `next`.
         """
-        from blades._output.sentences import make_splitter  # noqa: PLC0415 - for people, who can wait for it
-        from blades._output.split import split  # noqa: PLC0415 - for people, who can wait for it
+        from blades._output.sentences import make_splitter  # for people, who can wait for it
+        from blades._output.split import split  # for people, who can wait for it
 
         __tracebackhide__ = True
         return split(self, make_splitter(language, first_at, markdown))
@@ -198,7 +198,7 @@ class Stream(Generic[T_co]):
         Raises:
             Exception: In the loop: as `next`.
         """
-        from blades._output.split import Lines, split  # noqa: PLC0415 - for people, who can wait for it
+        from blades._output.split import Lines, split  # for people, who can wait for it
 
         __tracebackhide__ = True
         return split(self, Lines())
@@ -209,18 +209,18 @@ class Stream(Generic[T_co]):
         Raises:
             Exception: In the loop: as `next`.
         """
-        from blades._output.split import Words, split  # noqa: PLC0415 - for people, who can wait for it
+        from blades._output.split import Words, split  # for people, who can wait for it
 
         __tracebackhide__ = True
         return split(self, Words())
 
     def _ipython_display_(self) -> None:
-        from blades._output.notebook import display_result  # noqa: PLC0415 - for people, who can wait for it
+        from blades._output.notebook import display_result  # for people, who can wait for it
 
         display_result(self)
 
     def _mime_(self) -> tuple[str, str]:  # called by marimo
-        from blades._output.notebook import html_of_stream  # noqa: PLC0415 - for people, who can wait for it
+        from blades._output.notebook import html_of_stream  # for people, who can wait for it
 
         return html_of_stream(self)
 
@@ -320,7 +320,7 @@ class Stream(Generic[T_co]):
         text = self._call.answer_text
         parsed_text, value = self._partial
         if text != parsed_text:  # another length in nearly every case: then no character is compared
-            from blades._structured import partial  # noqa: PLC0415 - only where it is read
+            from blades._structured import partial  # only where it is read
 
             value = partial(text)
             self._partial = text, value
@@ -363,7 +363,7 @@ class Stream(Generic[T_co]):
 
 
 def _bundle_reply(reply: Reply) -> dict[str, str]:
-    from blades._output.notebook import bundle_reply  # noqa: PLC0415 - for people, who can wait for it
+    from blades._output.notebook import bundle_reply  # for people, who can wait for it
 
     return bundle_reply(reply)
 

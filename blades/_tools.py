@@ -177,7 +177,7 @@ async def _wait_for(awaitable: Any) -> Any:
     return await awaitable
 
 
-def _restore(function: Callable[..., Any], name: str | None, description: str | None, in_reader: bool) -> Tool:  # noqa: FBT001
+def _restore(function: Callable[..., Any], name: str | None, description: str | None, in_reader: bool) -> Tool:
     return Tool(function, name=name, description=description, in_reader=in_reader)
 
 

@@ -174,7 +174,7 @@ class Chunk:
     tool_results: tuple[ToolResult, ...] = ()
 
     # Made once per token. The constructor that dataclass writes for a frozen class costs more than parsing the JSON.
-    def __init__(  # noqa: PLR0917 - as dataclass would write it
+    def __init__(  # as dataclass would write it
         self,
         text: str = "",
         reasoning: str = "",

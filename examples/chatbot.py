@@ -23,7 +23,7 @@ def read_question() -> str:
     """Wait for a line, with line editing at a terminal."""
     if sys.stdin.isatty() and sys.stdout.isatty():
         with suppress(ImportError):  # Windows has no readline, but editing of its own
-            import readline  # noqa: PLC0415 - loading it changes input()
+            import readline  # loading it changes input()
 
             readline.parse_and_bind("set enable-bracketed-paste on")  # so that pasted lines are one question
         return input("> ").strip()
@@ -48,7 +48,7 @@ def answer(chat: Chat, question: str, typed: list[str]) -> None:
             watch.start()
         try:
             outcome = stream.print().finish_reason  # Ctrl-C ends the answer, not the chat
-        except Exception as error:  # noqa: BLE001 - the chat is as it was before the question, and goes on
+        except Exception as error:  # the chat is as it was before the question, and goes on
             outcome = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
         end.send(b"\0")
         if watch.ident:
@@ -82,5 +82,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001 - the message and its notes, without a traceback
+    except Exception as error:  # the message and its notes, without a traceback
         sys.exit("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))

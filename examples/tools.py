@@ -37,7 +37,7 @@ class Folder:
         """Find the lines that contain a text, in upper or lower case: at most 50, each as name:number: line."""
         found: list[str] = []
         for name, path in self._files(pattern):
-            if cancel.is_set() or len(found) >= 50:  # noqa: PLR2004 - set: the stream has ended, nobody waits
+            if cancel.is_set() or len(found) >= 50:  # set: the stream has ended, nobody waits
                 break
             lines = path.read_text("utf-8", "replace").splitlines()
             found += [f"{name}:{n}: {line:.200}" for n, line in enumerate(lines, 1) if text.lower() in line.lower()]
@@ -81,7 +81,7 @@ def main() -> None:
             if sys.stdin.isatty():
                 threading.Thread(target=cancel_on_enter, args=(stream,), daemon=True).start()
             stream.print()
-        except Exception as error:  # noqa: BLE001 - whatever went wrong, under the text so far
+        except Exception as error:  # whatever went wrong, under the text so far
             sys.exit("\n".join([f"\n{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
         print(f"\n[{stream.state.value}, {len(stream.messages)} messages, usage {stream.usage}]")
 

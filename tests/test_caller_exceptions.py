@@ -80,7 +80,7 @@ FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n
 @pytest.mark.parametrize("framing", ["chunked", "close"])
 @pytest.mark.parametrize("stall_timeout", [300.0, None], ids=["limit", "no limit"])
 @pytest.mark.parametrize("phase", ["headers", "tokens", "rest"])
-def test_in_each_phase(  # noqa: PLR0917 - parameters and fixtures
+def test_in_each_phase(  # parameters and fixtures
     phase: str,
     framing: Any,
     stall_timeout: float | None,

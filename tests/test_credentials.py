@@ -294,7 +294,7 @@ def test_an_environment_that_no_client_can_use_is_named(
 def test_an_entry_of_no_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Older HTTP libraries cannot read IPv6 addresses there."""
 
-    class InvalidURL(Exception):  # noqa: N818 - as the HTTP library calls it
+    class InvalidURL(Exception):  # as the HTTP library calls it
         pass
 
     monkeypatch.setenv("NO_PROXY", "localhost, [::1]:8000")

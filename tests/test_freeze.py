@@ -65,7 +65,7 @@ class Interruption:
 
 @pytest.mark.skipif(sys.getprofile() is not None, reason="another profiler is at work")
 @pytest.mark.parametrize("has_gil", [True, False], ids=["GIL", "free-threaded"])
-def test_a_signal_handler_can_freeze_between_any_two_steps(has_gil: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
+def test_a_signal_handler_can_freeze_between_any_two_steps(has_gil: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """An event is in the totals as a whole or not at all, and nothing is added later."""
     monkeypatch.setattr(totals_module, "HAS_GIL", has_gil)
     allowed = {repr(states) for states in states_between_events()}

@@ -52,7 +52,7 @@ def reasoning_of(sent: list[dict[str, Any]]) -> list[Any]:
 )
 def test_reasoning_is_sent_where_there_are_tool_calls(
     messages: list[Message],
-    forced: bool | None,  # noqa: FBT001 - a parameter of the test
+    forced: bool | None,  # a parameter of the test
     expected: list[Any],
 ) -> None:
     """Every message of a reply has it then, and otherwise none; what the caller wrote stays."""
@@ -138,7 +138,7 @@ REFUSAL = "messages.2.assistant.reasoning_content: property 'messages.2.assistan
         pytest.param("Invalid API key.", True, None, id="another error"),
     ],
 )
-def test_what_to_do_after_a_refusal(text: str, sent: bool | str, expected: bool | str | None) -> None:  # noqa: FBT001
+def test_what_to_do_after_a_refusal(text: str, sent: bool | str, expected: bool | str | None) -> None:
     """The second request sends the reasoning under the name that the server asks for, or not at all."""
     assert other_reasoning(text, sent) == expected
 

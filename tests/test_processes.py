@@ -258,11 +258,11 @@ if {warm}:
     [(False, "atexit.register(read)"), (True, "threading.Thread(target=read).start()")],
     ids=["atexit", "thread"],
 )
-def test_streams_at_the_interpreters_exit(  # noqa: PLR0917 - parameters and fixtures
-    late: bool,  # noqa: FBT001
+def test_streams_at_the_interpreters_exit(  # parameters and fixtures
+    late: bool,
     register: str,
     framing: Any,
-    warm: bool,  # noqa: FBT001
+    warm: bool,
     server: LocalServer,
     start: Callable[..., subprocess.Popen[str]],
 ) -> None:

@@ -107,7 +107,7 @@ class Soak:
         while (seed := self._next_seed()) is not None:
             try:
                 self._one(random.Random(seed))
-            except BaseException as error:  # noqa: BLE001 - reported by the test
+            except BaseException as error:  # reported by the test
                 self.errors.append(error)
 
     def _cancel_all(self) -> None:
@@ -116,7 +116,7 @@ class Soak:
             threading.Event().wait(seconds)
             try:
                 cancel()
-            except BaseException as error:  # noqa: BLE001 - reported by the test
+            except BaseException as error:  # reported by the test
                 self.errors.append(error)
 
     def _one(self, chance: random.Random) -> None:

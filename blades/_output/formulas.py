@@ -111,7 +111,7 @@ def write_formula(tex: str, *, display: bool) -> str:
     return f"\\[{tex}\\]" if display else f"\\({tex}\\)"
 
 
-def _parse_inline(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - the parser's interface
+def _parse_inline(state: StateInline, silent: bool) -> bool:  # the parser's interface
     source, start = state.src, state.pos
     limit = min(state.posMax, start + LENGTH_LIMIT)
     opening = source[start : start + 2]
@@ -135,7 +135,7 @@ def _parse_inline(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - t
     return True
 
 
-def _parse_block(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:  # noqa: FBT001 - as above
+def _parse_block(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:  # as above
     """Parse a formula on lines of its own. An unfinished one at the end of a growing text takes all its lines."""
     opening = None if state.is_code_block(start_line) else _opening.match(_line(state, start_line))
     if opening is None:
@@ -180,6 +180,6 @@ def _block_content(text: str, closing: str) -> tuple[str, str]:
     body, found, _ = text.rpartition(closing)
     if closing.startswith("\\end"):
         return (body + found, "display") if found else (text, "open")
-    if not found or len(body) < 2:  # noqa: PLR2004 - of "$$" alone, the opening is the closing
+    if not found or len(body) < 2:  # of "$$" alone, the opening is the closing
         return text, "open"
     return body.strip()[2:], "display"

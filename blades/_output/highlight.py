@@ -58,8 +58,8 @@ def _lexer(language: str) -> Any:
     if language not in _LANGUAGES:
         return None
     try:
-        from pygments.lexers import get_lexer_by_name  # noqa: PLC0415 - it may not be installed
-        from pygments.util import ClassNotFound  # noqa: PLC0415
+        from pygments.lexers import get_lexer_by_name  # it may not be installed
+        from pygments.util import ClassNotFound
     except ImportError:
         return None
     try:

@@ -149,7 +149,7 @@ def _line_offset(text: str, line: int) -> int:
 
 @cache
 def _make_cleaner() -> Any:
-    import nh3  # noqa: PLC0415 - an extra
+    import nh3  # an extra
 
     return nh3.Cleaner(
         tags=set(TAGS),
@@ -162,7 +162,7 @@ def _make_cleaner() -> Any:
 
 @cache
 def _make_parser() -> MarkdownIt:
-    from markdown_it import MarkdownIt  # noqa: PLC0415 - an extra
+    from markdown_it import MarkdownIt  # an extra
 
     class Parser(MarkdownIt):
         def validateLink(self, url: str) -> bool:  # noqa: N802 - the parser's name
@@ -179,7 +179,7 @@ def _make_parser() -> MarkdownIt:
     return parser
 
 
-def _parse_tag(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - the parser's interface
+def _parse_tag(state: StateInline, silent: bool) -> bool:  # the parser's interface
     """Parse a few tags without attributes, which models use in tables and formulas of chemistry."""
     found = _tag.match(state.src, state.pos, state.posMax)
     if found is None:
@@ -199,7 +199,7 @@ def _limit_brackets(state: StateCore) -> None:
 
 def _replace_images(state: StateCore) -> None:
     """Make each image a link to it, or within a link its text: to load an image is a request."""
-    from markdown_it.token import Token  # noqa: PLC0415 - an extra
+    from markdown_it.token import Token  # an extra
 
     for block in state.tokens:
         children, depth = block.children or [], 0

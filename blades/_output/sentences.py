@@ -75,7 +75,7 @@ def make_splitter(language: object, first_at: object, markdown: object) -> Split
     if markdown not in ("keep", "drop"):
         raise ValueError(f"expected markdown as 'keep' or 'drop', got {short_repr(markdown)}")
     try:
-        from sentencex import segment  # noqa: PLC0415 - an optional extra
+        from sentencex import segment  # an optional extra
     except ImportError as error:
         raise ImportError(
             "Stream.sentences() needs the package sentencex: pip install 'blades-sdk[speech]'. "

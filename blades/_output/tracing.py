@@ -153,7 +153,7 @@ def start_tool_span(call: ToolCall) -> EndToolSpan | None:
     return end
 
 
-def _start_chat(  # noqa: PLR0917 - called in two places
+def _start_chat(  # called in two places
     name: str, operation: str, kind: trace.SpanKind, agent_name: str, body: Mapping[str, Any], base_url: str | None
 ) -> EndSpan | None:
     attributes: Attributes = {

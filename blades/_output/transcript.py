@@ -52,7 +52,7 @@ class Transcript:
                 if chunk.tool_results:
                     self._part("tools").results.extend(chunk.tool_results)
                 self.news.set()
-        except BaseException as error:  # noqa: BLE001 - raised again in the cell's thread
+        except BaseException as error:  # raised again in the cell's thread
             self.failure = error
         finally:
             self.ended.set()

@@ -198,7 +198,7 @@ class _Section:
         if self._handle is not None:
             self._handle.update(bundle, raw=True)
             return
-        from IPython import display  # noqa: PLC0415 - IPython is loaded, else this is not reached
+        from IPython import display  # IPython is loaded, else this is not reached
 
         show: Any = display.display
         if self._updates:

@@ -89,9 +89,9 @@ def as_text(value: object) -> str:
             return str(value.value if isinstance(value, Enum) else value)
         except ValueError:
             raise UnusableValueError("has more digits than Python writes: pass str of a shorter number") from None
-    from datetime import date, time  # noqa: PLC0415 - these three are rarely needed, and take milliseconds
-    from pathlib import PurePath  # noqa: PLC0415
-    from uuid import UUID  # noqa: PLC0415
+    from datetime import date, time  # these three are rarely needed, and take milliseconds
+    from pathlib import PurePath
+    from uuid import UUID
 
     if isinstance(value, date | time | UUID | PurePath):
         return str(value)

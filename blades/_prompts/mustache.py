@@ -124,7 +124,7 @@ def _lines(literal: str, *, fresh: bool, goes_on: bool) -> Iterator[str | None]:
 
 def _read_tag(text: str, start: int, delimiters: tuple[str, str], where: str, line: int) -> tuple[str, str, int]:
     """Return the kind and the name of the tag at `start`, and where it ends."""
-    from chevron.tokenizer import ChevronError, parse_tag  # noqa: PLC0415 - takes milliseconds
+    from chevron.tokenizer import ChevronError, parse_tag  # takes milliseconds
 
     opening, closing = delimiters
     inside = start + len(opening)

@@ -50,11 +50,11 @@ class RequestCancelled(BaseException):
     """Raised inside the official client to leave it. A BaseException, because it retries on any Exception."""
 
 
-class DeadlinePassed(Exception):  # noqa: N818 - a result of reading, never raised to a user
+class DeadlinePassed(Exception):  # a result of reading, never raised to a user
     """Nothing arrived until the deadline."""
 
 
-class ConnectionLost(Exception):  # noqa: N818 - a result of reading, never raised to a user
+class ConnectionLost(Exception):  # a result of reading, never raised to a user
     """The connection failed; `cause` is the transport's own exception."""
 
     def __init__(self, cause: Exception) -> None:
@@ -103,7 +103,7 @@ class OpeningFailed:
     def take(self) -> BaseException:
         """Return the error once: whoever raises it must not keep it in a frame that its traceback refers to."""
         error, self.error = self.error, None
-        assert error is not None  # noqa: S101 - one reader takes an arrival once
+        assert error is not None  # one reader takes an arrival once
         return error
 
 
@@ -436,7 +436,7 @@ class CancelScope:
 
     def _shut_down(self) -> None:
         """Shut down what is attached. Call with `_lock` held: else its owner could close the socket in between."""
-        assert self._lock._is_owned(), "the lock must be held"  # type: ignore[attr-defined] # noqa: S101, SLF001
+        assert self._lock._is_owned(), "the lock must be held"  # type: ignore[attr-defined]  # noqa: SLF001
         sock = self._duplicate or self._socket
         if sock is not None:
             shut_down(sock)

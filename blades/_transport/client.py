@@ -58,17 +58,17 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 def import_openai() -> ModuleType:
     """Import the official client, which takes half a second; no process is forked meanwhile."""
     with _import_lock:
-        import openai  # noqa: PLC0415 - see above
+        import openai  # see above
 
         return openai
 
 
 def official_names() -> AbstractSet[str]:
     """Return the names of the parameters of the official client's ``chat.completions.create``."""
-    import inspect  # noqa: PLC0415 - for an option that is not known here
+    import inspect  # for an option that is not known here
 
     with _import_lock:
-        from openai.resources.chat.completions import Completions  # noqa: PLC0415 - takes half a second
+        from openai.resources.chat.completions import Completions  # takes half a second
 
     return inspect.signature(Completions.create).parameters.keys() - {"self", "timeout", "messages", "stream"}
 

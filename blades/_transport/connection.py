@@ -276,7 +276,7 @@ class TrackedConnection:
         (with a redirect, or a status that is tried again) and close before it answers the second.
         """
         scope = self._scope
-        if scope is None or self._requests < 2 or self._received_bytes or self.multiplexed:  # noqa: PLR2004 - re-used
+        if scope is None or self._requests < 2 or self._received_bytes or self.multiplexed:  # re-used
             return
         scope.raise_if_ended()
         if not scope.expired and not (scope.fresh_only and self._opener() is scope):
@@ -307,7 +307,7 @@ class TrackedConnection:
         end = data.find(b"\n\r\n") + 3
         head = data[:end].lower()
         if (
-            end >= 3  # noqa: PLR2004 - it was found
+            end >= 3  # it was found
             and self.kind not in disproven_kinds
             and head.startswith(b"http/1.1 200")
             and b"\n\n" not in head

@@ -116,7 +116,7 @@ class EventPoller:
         """Ask all events in one go; hardly ever is one set."""
         try:
             return any(map(call, list(self._scopes.values())))
-        except BaseException:  # noqa: BLE001 - an event of the caller's own; `poll` deals with it
+        except BaseException:  # an event of the caller's own; `poll` deals with it
             return True
 
     def _run(self) -> None:

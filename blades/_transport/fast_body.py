@@ -76,7 +76,7 @@ class FastBody:
                 connection.retire()  # what follows would be read as the answer to the next request
                 rest = LAST_CHUNK
         # The library has read nothing since the headers: for it, the rest follows them directly.
-        assert connection.at_body_start, "the HTTP library has read from the connection meanwhile"  # noqa: S101
+        assert connection.at_body_start, "the HTTP library has read from the connection meanwhile"
         connection.push_back(rest)
 
     def _receive(self, deadline: float | None) -> bytes:

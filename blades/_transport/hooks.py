@@ -100,7 +100,7 @@ def _sleep(scope: CancelScope, client: Any, original: Any, arguments: tuple[Any,
             named["max_retries"] - named["retries_taken"], named["options"], headers
         )
         seconds = float(seconds)
-    except Exception:  # noqa: BLE001 - whatever has changed, the original knows how to wait
+    except Exception:  # whatever has changed, the original knows how to wait
         missing.report("_calculate_retry_timeout", LINGERS)
         return _sleep_as_before(scope, original, arguments, named)
     scope.sleep(seconds)
@@ -145,7 +145,7 @@ class _Tracer:
                 self._follow(scope, event, next((value for value in values if isinstance(value, Mapping)), {}))
         except (RequestCancelled, StaleConnection):
             raise
-        except Exception:  # noqa: BLE001 - what an event carries may change with the library
+        except Exception:  # what an event carries may change with the library
             missing.report(f"trace event {event}")
         return self._inner(*arguments, **named) if callable(self._inner) else None
 
@@ -246,7 +246,7 @@ def connection_of(response: Any, scope: CancelScope, *, owned: bool) -> TrackedC
             missing.report("trace event connect_tcp.complete")
     except RequestCancelled:
         raise
-    except Exception:  # noqa: BLE001 - what the extension holds may change with the library
+    except Exception:  # what the extension holds may change with the library
         missing.report("network_stream")
         return None
     return found

@@ -230,7 +230,7 @@ class ReadAheadResponse:
                 scope.deliver(b"")
         except (RequestCancelled, StaleConnection):
             pass
-        except Exception as error:  # noqa: BLE001 - whatever it is, the reader judges it
+        except Exception as error:  # whatever it is, the reader judges it
             scope.deliver(ConnectionLost(error))
         finally:
             self._opened.release()

@@ -46,7 +46,7 @@ class TextAccumulator:
     def __bool__(self) -> bool:
         return bool(self._joined or self.pieces)
 
-    def prepare(self, piece: str, may_have_surrogates: bool) -> str:  # noqa: FBT001 - once per token
+    def prepare(self, piece: str, may_have_surrogates: bool) -> str:  # once per token
         """Return the part of a new piece that can be returned: whole characters."""
         if may_have_surrogates or self.pending_surrogate:
             piece, self.pending_surrogate = self.pending_surrogate + piece, ""

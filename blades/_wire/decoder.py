@@ -168,7 +168,7 @@ class CompletionDecoder(Totals):
             return None
         return self._read_object(name, data, event, may_have_surrogates)
 
-    def _read_object(self, name: bytes, data: bytes, event: Json, may_have_surrogates: bool) -> Chunk | None:  # noqa: FBT001
+    def _read_object(self, name: bytes, data: bytes, event: Json, may_have_surrogates: bool) -> Chunk | None:
         self._saw_choices = self._saw_choices or "choices" in event
         self._first_event = self._first_event or data[: 4 * PREFIX_BYTES + 4]
         choice = first_choice(event.get("choices"))
@@ -206,7 +206,7 @@ class CompletionDecoder(Totals):
             self._failure.__cause__ = error
             return None
 
-    def _add(self, event: Json, choice: Json | None, delta: Delta, may_have_surrogates: bool) -> Chunk | None:  # noqa: FBT001
+    def _add(self, event: Json, choice: Json | None, delta: Delta, may_have_surrogates: bool) -> Chunk | None:
         """Add an event to the totals; return the chunk it makes, if it makes one."""
         event_fields, choice_fields = self._repetition.new_fields(event, choice)
         if delta.text and choice_fields.get("text") == delta.text:
@@ -251,7 +251,7 @@ class CompletionDecoder(Totals):
     def _take_failure(self) -> StreamError:
         """Return the failure, to be raised. It is not kept: its traceback would keep this object."""
         failure, self._failure, self._failed = self._failure, None, True
-        assert failure is not None  # noqa: S101
+        assert failure is not None
         return failure
 
     def _protocol_error(self, expected: str, got: str) -> StreamProtocolError:

@@ -208,7 +208,7 @@ def fast_parser() -> Callable[[bytes], Any]:
     same results, or refuses: lone surrogates, invalid UTF-8, more than 200 levels, a byte order mark, long numbers.
     """
     try:
-        from jiter import from_json  # noqa: PLC0415 - not at import of the package
+        from jiter import from_json  # not at import of the package
     except ImportError:
         return _refuse
     # jiter 0.4.0, which openai 2.0 is content with, garbles escapes.

@@ -86,7 +86,7 @@ class Inflater:
         """Choose the format by the first two bytes; False if they are not there yet."""
         start = self._buffer[self._position : self._position + 2]
         if self._encoding == "deflate":
-            if len(start) == 2:  # noqa: PLR2004 - of the zlib format, which "deflate" means; some servers send bare data
+            if len(start) == 2:  # of the zlib format, which "deflate" means; some servers send bare data
                 zlib_header = start[0] & 15 == zlib.DEFLATED and int.from_bytes(start, "big") % 31 == 0
                 self._inflate = zlib.decompressobj(_ZLIB if zlib_header else _RAW)
         elif not _GZIP_MAGIC.startswith(start):

@@ -89,7 +89,7 @@ class _Call:
             return False
         return sent.arguments == self.last_piece or sent.arguments == self.target.get()
 
-    def prepare(self, serial: int, sent: _SentPart, may_have_surrogates: bool) -> PreparedPart:  # noqa: FBT001
+    def prepare(self, serial: int, sent: _SentPart, may_have_surrogates: bool) -> PreparedPart:
         """Take a part in; return what `commit` needs."""
         self.id = self.id or sent.id
         if sent.name != self.name and len(self.name) < _NAME_LIMIT:  # some servers repeat it in every part
@@ -163,7 +163,7 @@ class ToolCallAccumulator:
         calls = self._committed.copy()
         return tuple(calls[index].get() for index in sorted(calls))
 
-    def prepare(self, sent: Sequence[Any], may_have_surrogates: bool) -> Iterator[PreparedPart | None]:  # noqa: FBT001
+    def prepare(self, sent: Sequence[Any], may_have_surrogates: bool) -> Iterator[PreparedPart | None]:
         """Find the call of each part of one event; None for a part without content.
 
         An iterator, because there may be many thousand parts in an event, and the stream may be cancelled meanwhile.

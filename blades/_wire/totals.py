@@ -118,7 +118,7 @@ class Totals:
             self.frozen = True
             self._add_step()  # if the signal interrupted this thread while it was adding one
 
-    def _add_text(self, text: str, may_have_surrogates: bool, event: Json) -> Chunk | None:  # noqa: FBT001 - per token
+    def _add_text(self, text: str, may_have_surrogates: bool, event: Json) -> Chunk | None:  # per token
         """Add an event that is a piece of text, and nothing else; return its chunk, if it makes one."""
         accumulator = self._text
         if may_have_surrogates or accumulator.pending_surrogate:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C or SIGTERM. The first line printed is the base URL."""
-    import argparse  # noqa: PLC0415 - only the command needs it
-    import signal  # noqa: PLC0415 - same
+    import argparse  # only the command needs it
+    import signal  # same
 
     parser = argparse.ArgumentParser(prog="python -m blades.testing", description=main.__doc__)
     parser.add_argument("--host", default="127.0.0.1")

@@ -31,15 +31,15 @@ _HEAD_LIMIT = 64 * 1024
 _BODY_LIMIT = 64 * 1024 * 1024
 
 
-class ClientLeft(Exception):  # noqa: N818 - not an error: the work for this client is over
+class ClientLeft(Exception):  # not an error: the work for this client is over
     """The client disconnected (or the server is closing, which looks the same)."""
 
 
-class Ended(Exception):  # noqa: N818 - not an error: the work for this client is over
+class Ended(Exception):  # not an error: the work for this client is over
     """The server itself has ended the connection."""
 
 
-class BadRequest(Exception):  # noqa: N818 - answered, never raised to a user
+class BadRequest(Exception):  # answered, never raised to a user
     """The bytes are no HTTP request that can be served; `status` answers them."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -100,7 +100,7 @@ class Wire:
 
     def handshake(self, sock: ssl.SSLSocket) -> None:
         """Do the TLS handshake on the socket that the wire was made with."""
-        import ssl  # noqa: PLC0415 - slow to import; loaded already where there is TLS
+        import ssl  # slow to import; loaded already where there is TLS
 
         self._retryable = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
         while True:

@@ -112,7 +112,7 @@ class LocalServer:
         self._context = None if isinstance(tls, bool) else tls
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         if tls is True:
-            from blades.testing._tls import make_certificate  # noqa: PLC0415 - an extra, and slow to import
+            from blades.testing._tls import make_certificate  # an extra, and slow to import
         self._listener = socket.create_server((host, port), backlog=4096 if accept else 0)
         self._listener.setblocking(False)
         self._wakeup = socket.socketpair()
@@ -206,7 +206,7 @@ class LocalServer:
         if self._directory is not None:
             self._directory.cleanup()
 
-    def _accept(self, accept: bool) -> None:  # noqa: FBT001 - a thread's argument
+    def _accept(self, accept: bool) -> None:  # a thread's argument
         with Selector() as selector:
             selector.register(self._wakeup[0], selectors.EVENT_READ)
             if accept:
@@ -290,7 +290,7 @@ class LocalServer:
         try:
             answer = refuse(request, self._base_path, self._api_key) or run(self._next_script(), request, self._pace)
             return encode(answer, request, http10=self._http10)
-        except Exception as error:  # noqa: BLE001 - whatever a test's own function raises
+        except Exception as error:  # whatever a test's own function raises
             self.errors.append(error)
             answer = Answer.error(500, f"a scripted answer raised {error!r}", type="server_error")
             return encode(answer, request, http10=self._http10)

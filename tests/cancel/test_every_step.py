@@ -102,7 +102,7 @@ def test_exception_at_any_step_arrives_and_releases_all(
         try:
             with interrupter:
                 read(stream)
-        except BaseException as raised:  # noqa: BLE001 - it is looked at below
+        except BaseException as raised:  # it is looked at below
             caught = raised
         if interrupter.steps >= at:
             assert caught is error
