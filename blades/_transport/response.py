@@ -186,7 +186,7 @@ class FastResponse:
 
         if not run_detached(try_it):
             self._opened.release()
-        elif not ended.wait(PROOF_WAIT_SECONDS) and not connection.is_proven:  # a proven library is only slow
+        elif not ended.wait(PROOF_WAIT_SECONDS):
             connection.disprove()
 
     def _let_library_end(self) -> None:
