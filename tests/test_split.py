@@ -131,7 +131,7 @@ class TestStreams:
         in_thread(lambda: wait_until(lambda: stream.text == "Yes.\n" and not stream._call.scope._responses)).join(
             LIMIT_SECONDS
         )
-        with pytest.raises(RuntimeError, match="another thread"):
+        with pytest.raises(RuntimeError, match="got a second thread"):
             list(way(stream))
         server.release()
         reader.join(LIMIT_SECONDS)
