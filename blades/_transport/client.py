@@ -231,6 +231,8 @@ class ClientAdapter:
             manager = client.chat.completions.with_streaming_response.create(**body, stream=True)
             api_response = manager.__enter__()
         except Exception as error:
+            with suppress(Exception):  # the oldest HTTP library leaves the response in a cycle, and the request with it
+                cast("Any", error).request.extensions.pop("trace", None)
             # The official client lets its HTTP library's exceptions through where it reads the body of an error status.
             if isinstance(error, openai.OpenAIError) or not hasattr(type(error), "request"):
                 raise

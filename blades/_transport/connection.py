@@ -14,6 +14,7 @@ import selectors
 import socket
 import ssl
 import weakref
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
@@ -174,7 +175,14 @@ class TrackedConnection:
             self.unwrap()
 
     def unwrap(self) -> None:
-        """Refer to the library's stream no more, which is closed, or has become the inside of another."""
+        """Detach from the library's stream, which is closed or has become the inside of another.
+
+        The oldest HTTP library leaves a closed stream in a cycle: it must not keep anything of this package.
+        """
+        stream = getattr(self._read, "__self__", None)
+        for name in ("read", "write", "close"):
+            with suppress(AttributeError):
+                delattr(stream, name)
         self._read = self._write = _fail_closed
         self._close = _do_nothing
 
