@@ -223,7 +223,7 @@ class ReadAheadResponse:
             for piece in self._pieces():
                 if scope.state.active and scope.read_timeout_seconds is None:
                     self._wanted.get()
-                if not scope.state.active and not self._drains():
+                if not self._is_wanted():
                     break
                 scope.deliver(piece)
             else:
@@ -261,10 +261,11 @@ class ReadAheadResponse:
         """See `Response`. The opening thread stops with the next piece; the scope has shut its socket down."""
         return True
 
-    def _drains(self) -> bool:
-        """Return whether the rest of an ended call's body is wanted, for the sake of the connection."""
+    def _is_wanted(self) -> bool:
+        """Return whether the rest of the body is wanted: by the reader, or for the sake of the connection."""
         state = self._scope.state
-        return state.value is StreamState.FINISHED and monotonic() < (state.ended_at or monotonic()) + DRAIN_SECONDS
+        drains_until = (state.ended_at or monotonic()) + DRAIN_SECONDS
+        return state.active or (state.value is StreamState.FINISHED and monotonic() < drains_until)
 
     def _pieces(self) -> Iterator[bytes]:
         """Read the decoded body through the library; no piece is empty."""
@@ -276,6 +277,8 @@ class ReadAheadResponse:
             return
         inflater = Inflater(opened.encoding) if opened.encoding in ENCODINGS else None
         for piece in stream:
+            if not self._is_wanted():  # a socket that was shut down has data as long as the server floods it
+                return
             if inflater is not None:
                 yield from inflater.feed(piece)  # a small body may hold gigabytes: they are made piece by piece
             elif piece:
