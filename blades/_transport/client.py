@@ -6,6 +6,9 @@ are the official client's.
 
 from __future__ import annotations
 
+# The official client imports this one, which then registers handlers of exits and forks: too late at the interpreter's
+# exit, and in the midst of a fork that waits for the import, half of its handlers would run. So it is imported before.
+import concurrent.futures.thread  # noqa: F401
 import os
 import threading
 import traceback
