@@ -133,6 +133,10 @@ class ClientAdapter:
             url = endpoint.base_url or OFFICIAL_BASE_URL
             client = openai.OpenAI(api_key=endpoint.api_key, base_url=url, **settings)
             client.chat.completions.with_streaming_response  # noqa: B018 - imports the rest, while the lock is held
+            # So do the headers of a request and the look-up of its host, which a child forked meanwhile could not import.
+            with suppress(Exception):
+                client.default_headers  # noqa: B018
+            "localhost".encode("idna")
             return cls(client, owned=True)
 
     @classmethod
