@@ -6,8 +6,8 @@ are the official client's.
 
 from __future__ import annotations
 
-# The official client imports this one, which then registers handlers of exits and forks: too late at the interpreter's
-# exit, and in the midst of a fork that waits for the import, half of its handlers would run. So it is imported before.
+# It registers handlers of exits and forks: too late if the official client imports it at the interpreter's exit, or in
+# the midst of a fork that waits for the import.
 import concurrent.futures.thread  # noqa: F401
 import os
 import threading
@@ -133,10 +133,7 @@ class ClientAdapter:
             url = endpoint.base_url or OFFICIAL_BASE_URL
             client = openai.OpenAI(api_key=endpoint.api_key, base_url=url, **settings)
             client.chat.completions.with_streaming_response  # noqa: B018 - imports the rest, while the lock is held
-            # So do the headers of a request and the look-up of its host, which a child forked meanwhile could not import.
-            with suppress(Exception):
-                client.default_headers  # noqa: B018
-            "localhost".encode("idna")
+            "localhost".encode("idna")  # so does the look-up of a host, and a child forked meanwhile could not
             return cls(client, owned=True)
 
     @classmethod
