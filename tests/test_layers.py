@@ -177,8 +177,6 @@ DEFENDED = {
     "_values": "values and their docstrings",
     "_loop": "one class: the same interface as `Call`, and what is summed over calls",
     "_tools": "what a signature says, and running what has it",
-    "_wire.decoder": "the state of one answer",
-    "_output.markdown_html": "one renderer, its allow-list and what it makes of each token",
 }
 
 
