@@ -21,15 +21,15 @@ def explain_failure(error: BaseException, base_url: str | None, sources: tuple[s
 
     Args:
         error: An exception of the official client; for any other there is no note.
-        base_url: The server's URL; None for the official client's own default.
+        base_url: The server's URL; None for the official client's own default, ``""`` if it is not known.
         sources: Where base URL and key were found; None for a caller's own client.
     """
     if not any(kind.__module__.partition(".")[0] == "openai" for kind in type(error).__mro__):
         return None
-    url = base_url or _OFFICIAL_BASE_URL
+    url = _OFFICIAL_BASE_URL if base_url is None else base_url
     status = getattr(error, "status_code", None)
     cause = _cause_of_status(status, url, str(error)) if isinstance(status, int) else _cause_of_connection(error, url)
-    asked = f"asked: POST {show_url(url).rstrip('/')}/chat/completions"
+    asked = f"asked: POST {show_url(url).rstrip('/') or '...'}/chat/completions"
     found = "with a client of your own" if sources is None else f"base URL: {sources[0]}; key: {sources[1]}"
     return f"{asked} ({found})" + (f"\n{cause}" if cause else "")
 
@@ -48,7 +48,7 @@ def _cause_of_status(status: int, url: str, message: str) -> str:
 
 def _cause_of_connection(error: BaseException, url: str) -> str:
     scheme, _, rest = url.partition("://")
-    host = printable(rest.partition("/")[0].rpartition("@")[2])
+    host = printable(rest.partition("/")[0].rpartition("@")[2]) or "the server"
     known = next(filter(None, (_cause_of_os_error(cause, host) for cause in _chain(error))), "")
     if known:
         return known

@@ -11,7 +11,7 @@ from blades._errors import ConfigError
 from blades._explain import explain_failure
 from blades._prompts.outgoing import has_reasoning, other_reasoning, sends_reasoning
 from blades._transport.cancel import OpeningFailed
-from blades._transport.client import ClientAdapter
+from blades._transport.client import ClientAdapter, base_url_of
 from blades._values import StreamState
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ class ClientHolder:
 
     @property
     def base_url(self) -> str | None:
-        """Where requests go; None is the official client's own default."""
+        """Where requests go; None is the official client's own default, ``""`` is not known."""
         if self._client is not None:
-            return str(self._client.base_url)
-        return None if self._endpoint is None else self._endpoint.base_url
+            return base_url_of(self._client)
+        return None if self._endpoint is None else self._endpoint.base_url or None
 
     def acquire_adapter(self) -> ClientAdapter:
         """Return the client, which counts one stream more; make it when there is none, or it was closed.

@@ -372,7 +372,10 @@ class Scenes:
             self.server.add(TEXT)
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "go"}])
             for _ in range(2):
-                self.check_plain(self.agent(client=client, base_url=None, api_key=None, max_retries=1))
+                agent = self.agent(client=client, base_url=None, api_key=None, max_retries=1)
+                self.check_plain(agent)
+                self.server.add(Answer.error(400, "wrong"))
+                self.check_raises(openai.BadRequestError, agent)
 
     def scene_retry(self) -> None:
         """A request that is refused is sent again."""

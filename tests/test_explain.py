@@ -120,3 +120,13 @@ def test_callers_own_client(server: LocalServer) -> None:
     ):
         Agent("test", model="m", client=client).run("go")
     assert "with a client of your own" in caught.value.__notes__[0]
+
+
+def test_unknown_base_url(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that does not say any more where it sends requests: no other place is named."""
+    server.default = Answer.error(401, "no")
+    with openai.OpenAI(base_url=server.base_url, api_key=KEY, max_retries=0) as client:
+        monkeypatch.setattr("blades._opening.base_url_of", lambda _client: "")
+        with pytest.raises(openai.AuthenticationError) as caught:
+            Agent("test", model="m", client=client).run("go")
+    assert "asked: POST .../chat/completions" in caught.value.__notes__[0]

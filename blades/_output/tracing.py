@@ -108,7 +108,7 @@ def start_span(agent_name: str, body: Mapping[str, Any], base_url: str | None) -
     Args:
         agent_name: The agent's name.
         body: The request.
-        base_url: Where it goes; None is OpenAI.
+        base_url: Where it goes; None is OpenAI, ``""`` is not known.
 
     Returns:
         The function that ends the span; None if nobody records it.
@@ -159,7 +159,7 @@ def _start_chat(  # called in two places
     attributes: Attributes = {
         "gen_ai.operation.name": operation,
         "gen_ai.agent.name": agent_name,
-        **_server(base_url or _OFFICIAL),
+        **_server(_OFFICIAL if base_url is None else base_url),
         **_request(body),
     }
     span = _start(name, kind, attributes)
@@ -201,6 +201,8 @@ def _server(base_url: str) -> Attributes:
         url = urlsplit(base_url)
         host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
     except ValueError:  # an impossible port, for instance: the request will fail for it
+        host = ""
+    if not host:
         return {"gen_ai.provider.name": "openai"}
     provider = next((name for end, name in _PROVIDERS.items() if f".{host}".endswith(f".{end}")), "openai")
     return {"gen_ai.provider.name": provider, "server.address": host, "server.port": port}

@@ -243,8 +243,7 @@ class ClientAdapter:
             raise openai.APIConnectionError(request=cast("Any", error).request) from error
         raw = _public(api_response, "http_response", api_response)
         connection = connection_of(raw, scope, owned=self._owned)
-        base_url = str(_public(client, "base_url", "")).rstrip("/")
-        return OpenedResponse(raw, scope, self, base_url, connection)
+        return OpenedResponse(raw, scope, self, base_url_of(client).rstrip("/"), connection)
 
 
 def _deliver(opened: OpenedResponse, scope: CancelScope) -> None:
@@ -275,6 +274,11 @@ def takes_fast_path(opened: OpenedResponse) -> bool:
         and opened.encoding in {"", "identity"}
         and reads_plainly(opened.raw)
     )
+
+
+def base_url_of(client: openai.OpenAI) -> str:
+    """Return where a client sends its requests; ``""`` if it does not say so any more."""
+    return str(_public(client, "base_url", ""))
 
 
 def _public(value: Any, name: str, default: Any) -> Any:
