@@ -10,10 +10,12 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from blades._platform import CLOCK_ID
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 monotonic: Final[Callable[[], float]] = (
-    partial(time.clock_gettime, time.CLOCK_MONOTONIC) if hasattr(time, "CLOCK_MONOTONIC") else partial(time.monotonic)
+    partial(time.monotonic) if CLOCK_ID is None else partial(time.clock_gettime, CLOCK_ID)
 )
 """Seconds on a clock that never goes back: the one of ``time.monotonic``."""

@@ -22,11 +22,12 @@ MODULES = {
 BOTTOM = ["_preview", "_message", "_values", "_errors"]  # each may import those before it
 # What a layer may import, besides itself and, where "BOTTOM" stands, all of these.
 MAY_IMPORT: dict[str, set[str]] = {
-    "_clock": set(),
-    "_wire": {"BOTTOM"},
+    "_platform": set(),
+    "_clock": {"_platform"},
+    "_wire": {"BOTTOM", "_platform"},
     "_prompts": {"BOTTOM"},
-    "_transport": {"BOTTOM", "_clock", "_wire.chunked", "_wire.inflate"},
-    "_output": {"BOTTOM"},
+    "_transport": {"BOTTOM", "_platform", "_clock", "_wire.chunked", "_wire.inflate"},
+    "_output": {"BOTTOM", "_platform"},
     "_credentials": {"BOTTOM"},
     "_explain": {"BOTTOM", "_credentials"},
     "_option_types": {"BOTTOM", "_tools"},
@@ -39,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_opening": {"BOTTOM", "_credentials", "_explain", "_prompts", "_transport"},
     "_stream": {"BOTTOM", "_call", "_loop", "_output", "_structured"},
     "_chat": {"BOTTOM", "_call", "_loop", "_stream", "_options", "_option_types", "_prompts"},
-    "testing": set(),
+    "testing": {"_platform", "_clock"},
 }  # fmt: skip
 MAY_IMPORT["_agent"] = {"BOTTOM", *MAY_IMPORT.keys() - {"testing"}}
 MAY_IMPORT[""] = {"BOTTOM", *MAY_IMPORT.keys() - {"testing"}}  # blades/__init__.py
@@ -160,6 +161,22 @@ FOREIGN = {
         "token.content", "token.info", "token.block", "token.map", "state.pos", "state.line",
     },
 }  # fmt: skip
+
+
+SYSTEM_NAMES = {"sys.platform", "sys.getwindowsversion", "os.name", "os.uname", "os.register_at_fork", "platform"}
+SYSTEM_MODULES = {"os", "select", "selectors", "signal", "socket", "sys", "time"}
+
+
+@pytest.mark.parametrize("module", sorted(module for module in MODULES if module != "_platform"))
+def test_one_module_distinguishes_systems(module: str) -> None:
+    """All others ask `_platform` for a fact: none asks for the system, or for what a system's module has."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    asked = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, (ast.Attribute, ast.alias))}
+    asked = {name for name in asked if name in SYSTEM_NAMES}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"hasattr", "getattr"}:
+            asked |= {ast.unparse(node)} if ast.unparse(node.args[0]) in SYSTEM_MODULES else set()
+    assert asked == set()
 
 
 def test_package_is_small_enough_to_read() -> None:

@@ -17,13 +17,13 @@ from blades._output.status import describe
 from blades._output.terminal import print_stream
 from blades._output.transcript import Transcript
 from blades._output.view import HINT, View, make_bundle
+from blades._platform import LONGEST_WAIT_SECONDS
 from blades._values import StreamState
 
 if TYPE_CHECKING:
     from blades._output.protocol import PresentableStream
     from blades._values import Reply
 
-WAKE_SECONDS: Final = 0.2  # how often a wait looks up: on Windows, only then does an interrupt get through
 LEAVE_SECONDS: Final = 2.0  # how long to wait, after the stop button, for a reader that returns within milliseconds
 _RUNNING: Final = {StreamState.OPENING, StreamState.STREAMING}
 
@@ -49,7 +49,7 @@ def display_stream(stream: PresentableStream) -> None:
     try:
         pause = 0.0
         while not transcript.ended.wait(pause):
-            while not transcript.news.wait(WAKE_SECONDS):
+            while not transcript.news.wait(LONGEST_WAIT_SECONDS):
                 pass
             transcript.news.clear()
             with DeferredInterrupt():  # else a display might be shown, and not known to be

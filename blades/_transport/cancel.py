@@ -4,8 +4,7 @@ A `CancelScope` knows what a call is using at this moment: a socket, an open res
 platform's facts behind it:
 
 - ``close()`` from another thread neither wakes a thread that is blocked in ``recv()`` nor informs the server;
-  ``shutdown(SHUT_RDWR)`` does both at once, on Linux and macOS, on plain and on TLS sockets. On Windows it informs the
-  server, but wakes nobody (see `SHUTDOWN_WAKES`), and a thread that waits for a lock does not see Ctrl-C.
+  ``shutdown(SHUT_RDWR)`` does both at once, on plain and on TLS sockets; but see `SHUTDOWN_WAKES` of `_platform`.
 - The number of a descriptor is used again as soon as it is closed. So only the thread that owns a connection closes
   it; all others only shut down, and only under the scope's lock, which the owner takes before it detaches a socket.
 - A connection whose response is complete may already serve another stream. So a socket is attached from the first byte
@@ -19,7 +18,6 @@ from __future__ import annotations
 
 import math
 import socket
-import sys
 import threading
 import weakref
 from contextlib import suppress
@@ -28,6 +26,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
 from blades._clock import monotonic
+from blades._platform import LONGEST_WAIT_SECONDS
 from blades._transport.deadlines import deadline_timer
 from blades._transport.events import is_set, watcher_of
 from blades._transport.threads import track_fork
@@ -38,12 +37,10 @@ if TYPE_CHECKING:
     from blades._transport.state import CallState
     from blades._values import ResponseInfo
 
-SHUTDOWN_WAKES: Final = sys.platform != "win32"  # https://github.com/python/cpython/issues/91913
 ARRIVED: Final = 0.0  # a deadline that has passed: read what has arrived already, and do not wait
 POLL_RESOLUTION_SECONDS: Final = 0.001  # poll() counts in milliseconds
 INLINE_READ_TIMEOUT_SECONDS: Final = 60.0  # of an answer that is read ahead where there is no other thread
 DRAIN_SECONDS: Final = 5.0  # how long the end of a body is waited for in the background, to keep the connection
-LONGEST_WAIT_SECONDS: Final = threading.TIMEOUT_MAX if SHUTDOWN_WAKES else 0.1  # how long Ctrl-C may go unnoticed
 
 
 class RequestCancelled(BaseException):

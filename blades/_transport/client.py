@@ -9,7 +9,6 @@ from __future__ import annotations
 # It registers handlers of exits and forks: too late if the official client imports it at the interpreter's exit, or in
 # the midst of a fork that waits for the import.
 import concurrent.futures.thread  # noqa: F401
-import os
 import threading
 import traceback
 import weakref
@@ -17,8 +16,9 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 
+from blades._platform import SHUTDOWN_WAKES, register_at_fork
 from blades._transport import fast_body
-from blades._transport.cancel import SHUTDOWN_WAKES, RequestCancelled
+from blades._transport.cancel import RequestCancelled
 from blades._transport.connection import StaleConnection, current_scope
 from blades._transport.fast_body import FastBody
 from blades._transport.hooks import connection_of, install_hooks, reads_plainly
@@ -51,11 +51,8 @@ def _release_import_lock() -> None:
         _import_lock.release()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    # A child forked in the midst of the import could never import the client: it waits for the import's end.
-    os.register_at_fork(
-        before=_acquire_import_lock, after_in_parent=_release_import_lock, after_in_child=_release_import_lock
-    )
+# A child forked in the midst of the import could never import the client: it waits for the import's end.
+register_at_fork(before=_acquire_import_lock, after_in_parent=_release_import_lock, after_in_child=_release_import_lock)
 
 
 def import_openai() -> ModuleType:

@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 from blades._clock import monotonic
+from blades._platform import Selector
 from blades._transport.cancel import POLL_RESOLUTION_SECONDS, shut_down
 from blades._transport.network_stream import (
     HTTP2_PREFACE,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 POLL_SECONDS: Final = 0.05  # how often a thread that reads for other streams looks whether its own has ended
-
-Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 current_scope: ContextVar[CancelScope | None] = ContextVar("blades_scope", default=None)
 

@@ -13,12 +13,13 @@ import ssl
 from typing import TYPE_CHECKING, Final, final
 
 from blades._clock import monotonic
+from blades._platform import Selector
 from blades._transport.cancel import ARRIVED, POLL_RESOLUTION_SECONDS, ConnectionLost, DeadlinePassed
-from blades._transport.connection import Selector, TrackedConnection
 from blades._wire.chunked import LAST_CHUNK, Chunked
 
 if TYPE_CHECKING:
     from blades._transport.cancel import CancelScope
+    from blades._transport.connection import TrackedConnection
 
 ENABLED = True
 """The switch: where this is False, every body is read through the HTTP library."""

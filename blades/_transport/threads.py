@@ -11,10 +11,11 @@ The platform's facts:
 from __future__ import annotations
 
 import _thread
-import os
 import sys
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
+
+from blades._platform import register_at_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +42,7 @@ def _abandon_all() -> None:
         item.abandon_after_fork()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_abandon_all)
+register_at_fork(after_in_child=_abandon_all)
 
 
 def run_detached(function: Callable[[], object]) -> bool:

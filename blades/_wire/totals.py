@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from threading import RLock
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
+from blades._platform import HAS_GIL
 from blades._values import Chunk, Reply, ToolCall, Usage
 from blades._wire.accumulate import PIECES_LIMIT, FieldAccumulator, TextAccumulator
 from blades._wire.deltas import string
@@ -13,8 +13,6 @@ from blades._wire.tool_calls import PreparedPart, ToolCallAccumulator
 
 if TYPE_CHECKING:
     from blades._wire.deltas import Delta, Json
-
-HAS_GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 @final

@@ -13,18 +13,16 @@ import re
 import selectors
 import socket
 import struct
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, final
 
-from blades.testing._clock import now
+from blades._clock import monotonic as now
+from blades._platform import LINGER_FORMAT, Selector
 
 if TYPE_CHECKING:
     import ssl
 
 __all__ = ["BadRequest", "ClientLeft", "Ended", "Headers", "Selector", "Wire", "read_request", "shutdown"]
-
-Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 _TLS_HANDSHAKE = b"\x16"
 _HEAD_LIMIT = 64 * 1024
@@ -173,7 +171,7 @@ class Wire:
 
     def reset(self) -> NoReturn:
         """Make the close of the socket a reset."""
-        linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+        linger = struct.pack(LINGER_FORMAT, 1, 0)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         raise Ended
 

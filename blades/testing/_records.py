@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
-from blades.testing._clock import now
+from blades._clock import monotonic as now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
