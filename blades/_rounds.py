@@ -219,10 +219,14 @@ def result_text(value: object) -> str:
     from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
     try:
-        return to_json(value).decode()
-    except PydanticSerializationError as error:
-        if "surrogates" in str(error):  # the name of a file, for instance, whose bytes are not UTF-8
-            return json.dumps(to_jsonable_python(value), ensure_ascii=False, separators=(",", ":"))
+        try:
+            return to_json(value).decode()
+        except PydanticSerializationError as error:
+            if "surrogates" not in str(error):
+                raise
+            # The name of a file, for instance, whose bytes are not UTF-8: json writes what pydantic refuses.
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=to_jsonable_python)
+    except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
         raise TypeError(
             f"expected a str or what pydantic can write as JSON from a tool, got {type_name(value)} ({error}): return "
             "text made of it, a dict, a list, a dataclass or a pydantic model"

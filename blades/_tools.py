@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
@@ -111,7 +111,8 @@ class Tool:
             import asyncio
 
             return asyncio.run(_wait_for(value))
-        return value
+        # A generator's code runs here, and not while its JSON is written: what it raises is the tool's own exception.
+        return list(value) if isinstance(value, Iterator) else value
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, self._given

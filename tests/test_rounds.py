@@ -38,7 +38,7 @@ from blades._values import ToolCall, ToolResult
 from limits import LIMIT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass
@@ -220,9 +220,46 @@ def test_what_a_tool_returns_becomes_text(value: object, text: str) -> None:
 
 def test_lone_surrogates_are_replaced() -> None:
     """They come from names of files, and no request can carry them."""
-    running = Running([Tool(lambda: "a\udc80", name="f"), Tool(lambda: ["b\udc80"], name="g")], ("f", ""), ("g", ""))
+    values: dict[str, object] = {
+        "text": "a\udc80",
+        "items": ["b\udc80"],
+        "names": {"c\udc80": Point(1), 2: {"d\udc80"}},
+    }
+    tools = [Tool(lambda value=value: value, name=name) for name, value in values.items()]
+    running = Running([*tools], *[(name, "") for name in values])
     running.finish()
-    assert running.round.texts() == ["a?", '["b?"]']
+    assert running.round.texts() == ["a?", '["b?"]', '{"c?":{"x":1},"2":["d?"]}']
+
+
+@pytest.mark.parametrize("value", [["\udc80", b"\xff"], {("\udc80",): 1}], ids=["bytes", "key"])
+def test_what_is_no_json_beside_a_lone_surrogate_says_how(value: object) -> None:
+    """The sentence is that for any other value."""
+    with pytest.raises(TypeError, match="expected a str or what pydantic can write as JSON from a tool, got"):
+        result_text(value)
+
+
+def test_a_generator_is_run_to_its_end() -> None:
+    """What it yields is a list."""
+
+    def count() -> Iterator[int]:
+        yield from range(3)
+
+    running = Running([count], ("count", ""))
+    assert running.finish()[0].text == "[0,1,2]"
+
+
+def test_what_a_generator_raises_is_what_the_tool_raises() -> None:
+    """The model is sent the words of a `ToolError`; Ctrl-C passes."""
+
+    def fail(error: BaseException) -> Iterator[int]:
+        yield 1
+        raise error
+
+    told = Running([Tool(functools.partial(fail, ToolError("No more.")), name="f")], ("f", ""))
+    assert told.finish()[0].error == "No more."
+    interrupted = Running([Tool(functools.partial(fail, KeyboardInterrupt()), name="f", in_reader=True)], ("f", ""))
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.finish()
 
 
 def test_a_tool_that_raises_tool_error_tells_the_model() -> None:
