@@ -8,10 +8,11 @@ import json
 import re
 import sys
 import threading
+import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, cast, final
 
 from blades._errors import ToolError
 from blades._preview import short_repr, type_name
@@ -95,13 +96,22 @@ class Tool:
             ToolError: They do not fit; the message is for the model.
         """
         pydantic = import_pydantic("Tool")
+        place: tuple[str, ...] = ()
         try:
-            return cast("dict[str, Any]", self._adapter.validate_json(text.strip() or "{}", strict=True))
+            arguments = cast("dict[str, Any]", self._adapter.validate_json(text.strip() or "{}", strict=True))
+            for name, value in arguments.items():
+                if isinstance(value, Iterator):  # of an `Iterable`, whose items pydantic validates when they are read
+                    place = (name,)
+                    arguments[name] = list(value)
         except pydantic.ValidationError as error:
             faults = error.errors(include_url=False, include_context=False, include_input=False)
-        if not faults[0]["loc"]:  # no JSON at all, or no object
+        else:
+            return arguments
+        if not place and not faults[0]["loc"]:  # no JSON at all, or no object
             raise ToolError(NO_OBJECT)
-        faults_shown = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:8])
+        faults_shown = "; ".join(
+            f"{'.'.join(map(str, (*place, *fault['loc'])))}: {fault['msg']}" for fault in faults[:8]
+        )
         raise ToolError(f"Not run: the arguments do not fit. {faults_shown}.")
 
     def run(self, arguments: Mapping[str, Any], stop_event: threading.Event) -> object:
@@ -229,7 +239,7 @@ def _read_signature(function: Callable[..., Any], target: object, name: str) -> 
                 "gives arguments by name: wrap it in a function with named parameters"
             )
         annotation = _resolve_annotation(parameter, target, name)
-        if any(kind is threading.Event for kind in (annotation, *typing.get_args(annotation))):
+        if _is_event(annotation):
             events.append(parameter.name)
             continue
         if type(parameter.default).__module__ == "pydantic.fields":
@@ -239,6 +249,13 @@ def _read_signature(function: Callable[..., Any], target: object, name: str) -> 
             )
         shown[parameter.name] = _Parameter(annotation, parameter.default)
     return shown, events
+
+
+def _is_event(annotation: Any) -> bool:
+    """Return whether an annotation is that of the stop event: an optional or annotated one, too."""
+    if typing.get_origin(annotation) in {Annotated, typing.Union, types.UnionType}:
+        return any(map(_is_event, typing.get_args(annotation)))
+    return annotation is threading.Event
 
 
 def _annotation_format() -> dict[str, Any]:
@@ -283,7 +300,7 @@ def _make_adapter(name: str, shown: Mapping[str, _Parameter]) -> TypeAdapter[Any
         for key, (annotation, default) in shown.items()
     }
     kind: Any = cast("Any", typing_extensions).TypedDict(name, fields)
-    kind.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")
+    kind.__pydantic_config__ = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)  # NaN is no JSON
     try:
         adapter = pydantic.TypeAdapter(kind)
         adapter.json_schema()

@@ -9,7 +9,7 @@ import json
 import pickle
 import sqlite3  # noqa: TC003 - tools evaluate their annotations
 import threading
-from collections.abc import Callable, Sequence  # noqa: TC003 - same
+from collections.abc import Callable, Iterable, Sequence  # noqa: TC003 - same
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
@@ -137,6 +137,33 @@ def test_arguments_that_do_not_fit_are_told_to_the_model(arguments: str, said: s
     """In words; strictly: a number in quotes is no number."""
     with pytest.raises(ToolError, match=said):
         Tool(search).read_arguments(arguments)
+
+
+def total(numbers: Iterable[float], more: Iterable[int] | None = None) -> float:
+    """Add numbers, twice."""
+    return sum(numbers) + sum(numbers) + sum(more or ())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ('{"numbers": [1, "2"]}', r"fit. numbers\.1: Input should be a valid number"),
+        ('{"numbers": [], "more": ["3"]}', r"fit. more\.0: Input should be a valid integer"),
+        ('{"numbers": 1}', "fit. numbers: "),
+        ('{"numbers": [NaN]}', "finite"),
+        ('{"numbers": [1e999]}', "finite"),
+    ],
+)
+def test_items_of_an_iterable_are_validated_before_the_tool_runs(arguments: str, said: str) -> None:
+    """Left to pydantic, a bad item would raise in the loop of the tool."""
+    with pytest.raises(ToolError, match=said):
+        Tool(total).read_arguments(arguments)
+
+
+def test_an_iterable_is_given_as_a_list() -> None:
+    """It can be read more than once."""
+    tool = Tool(total)
+    assert tool.run(tool.read_arguments('{"numbers": [1, 2.5], "more": [3]}'), threading.Event()) == 10
 
 
 def test_a_call_without_arguments_fits_a_tool_without_parameters() -> None:
@@ -289,7 +316,23 @@ def for_types(query: str, amount: OnlyForTypes) -> None: ...
 def typo(query: Strin) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 def connection(query: str, database: sqlite3.Connection) -> None: ...
 def callback(query: str, then: Callable[[], None]) -> None: ...
+def many_events(query: str, events: list[threading.Event]) -> None: ...
 def field_default(query: str = Field("x", description="q")) -> None: ...
+
+
+def test_an_event_may_be_optional_and_annotated() -> None:
+    """Neither is shown to the model."""
+
+    def wait(
+        first: threading.Event,
+        second: Annotated[threading.Event, "stop"],
+        third: Annotated[threading.Event | None, "stop"] = None,
+    ) -> bool:
+        return first is second is third
+
+    tool = Tool(wait)
+    assert tool.parameters["properties"] == {}
+    assert tool.run({}, threading.Event()) is True
 
 
 @pytest.mark.parametrize(
@@ -302,6 +345,7 @@ def field_default(query: str = Field("x", description="q")) -> None: ...
         (typo, "query", "cannot be resolved"),
         (connection, "database", "functools.partial"),
         (callback, "then", "no JSON schema"),
+        (many_events, "events", "no JSON schema"),
         (field_default, "query", "query: Annotated"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
