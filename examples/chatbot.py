@@ -1,6 +1,7 @@
 """A conversation. Enter or Ctrl-C cancels an answer, and the chat continues with the part that arrived; Ctrl-D leaves.
 
-Environment: OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL, OPENAI_MODEL.
+Set OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL and OPENAI_MODEL in the environment or in a
+.env file.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import select
 import socket
 import sys
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from blades import Agent, Chat, Stream
-from blades.testing import LocalServer
+from shared import describe, settings, start
 
 
 def read_question() -> str:
@@ -49,7 +50,7 @@ def answer(chat: Chat, question: str, typed: list[str]) -> None:
         try:
             outcome = stream.print().finish_reason  # Ctrl-C ends the answer, not the chat
         except Exception as error:  # the chat is as it was before the question, and goes on
-            outcome = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+            outcome = "\n".join(describe(error))
         end.send(b"\0")
         if watch.ident:
             watch.join()
@@ -61,12 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("history", nargs="?", type=Path, default=os.devnull, help="JSON, read first and written last")
     file: Path = parser.parse_args().history
-    with ExitStack() as stack:
-        server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer())
-        if server is not None:
-            print("No OPENAI_API_KEY: a local test server answers.", file=sys.stderr)
-        base_url, model = server and server.base_url, os.environ.get("OPENAI_MODEL", "deepseek-chat")
-        agent = stack.enter_context(Agent("chatbot", model=model, base_url=base_url, api_key=server and "local"))
+    with settings() as given, Agent("chatbot", **given) as agent:
         chat = agent.chat(history=json.loads(file.read_text("utf-8") or "[]") if file.exists() else [])
         typed: list[str] = []  # during an answer
         with suppress(KeyboardInterrupt, EOFError):  # at the prompt
@@ -78,9 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:  # the message and its notes, without a traceback
-        sys.exit("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
+    start(main)

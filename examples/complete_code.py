@@ -1,18 +1,17 @@
 """Fill in code at a cursor, up to the first blank line. Leaving the loop ends the stream: no more text is billed.
 
-Environment: OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL, OPENAI_MODEL.
+Set OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL and OPENAI_MODEL in the environment or in a
+.env file.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 from blades import Agent, PromptTemplate
-from blades.testing import LocalServer
+from shared import settings, start
 
 CURSOR = "<CURSOR>"
 TEMPLATE = (
@@ -37,14 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("place", help=f"FILE:LINE (the cursor is at the end of that line), or FILE with {CURSOR} in it")
     path, before, after = around(parser.parse_args().place)
-    with ExitStack() as stack:
-        server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer())
-        if server is not None:
-            print("No OPENAI_API_KEY: a local test server answers.", file=sys.stderr)
-        base_url, model = server and server.base_url, os.environ.get("OPENAI_MODEL", "deepseek-chat")
-        agent = stack.enter_context(
-            Agent("complete", model=model, base_url=base_url, api_key=server and "local", temperature=0)
-        )
+    with settings() as given, Agent("complete", temperature=0, **given) as agent:
         stream = agent.run_stream(TEMPLATE.build(path=path, before=before, after=after))
         written = False
         for line in stream.lines():
@@ -58,9 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:  # the message and its notes, without a traceback
-        sys.exit("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
+    start(main)

@@ -1,18 +1,18 @@
 """Extract the same facts from each paragraph of a text file, as JSON lines.
 
 Run: python examples/extract.py TEXTS [OUTPUT]. On a terminal, a bar shows the progress and the object that is growing.
-Ctrl-C ends it; what was written stays. Environment: OPENAI_API_KEY (without it a local test server answers),
-OPENAI_BASE_URL, OPENAI_MODEL.
+Ctrl-C ends it; what was written stays.
+
+Set OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL and OPENAI_MODEL in the environment or in a
+.env file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,7 +20,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from blades import Agent, ReplyParseError, StreamError
-from blades.testing import Answer, LocalServer, Request
+from blades.testing import Answer, Request
+from shared import settings, start
 
 
 @dataclass
@@ -60,13 +61,7 @@ def main() -> None:
     except (OSError, UnicodeDecodeError) as error:
         parser.error(str(error))
     failed = 0
-    with ExitStack() as stack:
-        server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer(default=made_up))
-        if server is not None:
-            print("No OPENAI_API_KEY: a local test server answers.", file=sys.stderr)
-        base_url, model = server and server.base_url, os.environ.get("OPENAI_MODEL", "deepseek-chat")
-        agent = Agent("extract", model=model, base_url=base_url, api_key=server and "local", response_format=Facts)
-        stack.enter_context(agent)
+    with settings(default=made_up) as given, Agent("extract", response_format=Facts, **given) as agent:
         for number, text in enumerate(texts, 1):
             stream = agent.run_stream(f"Extract the facts from this text, as a JSON object:\n\n{text}")
             try:
@@ -83,7 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    start(main)

@@ -1,8 +1,10 @@
 """Ask each line of a file, on many processes or machines.
 
-Run: python examples/fan_out_dask.py prompts.txt > answers.jsonl (it needs dask: pip install distributed). Environment,
-here and on the workers: OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL, OPENAI_MODEL. Ctrl-C
+Run: python examples/fan_out_dask.py prompts.txt > answers.jsonl (it needs Dask: pip install distributed). Ctrl-C
 cancels the running answers on every worker, and keeps the finished ones.
+
+Set OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL and OPENAI_MODEL in the environment or in a
+.env file; the first two on the workers, too.
 """
 
 from __future__ import annotations
@@ -18,10 +20,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, LocalCluster, Status, as_completed, get_worker
-
 from blades import Agent, Reply
-from blades.testing import LocalServer
+from shared import describe, settings
+
+try:
+    from distributed import Client, LocalCluster, Status, as_completed, get_worker
+except ModuleNotFoundError as missing:
+    sys.exit(f"This example needs Dask: pip install distributed ({missing})")
 
 WINDOW = 4000
 """The most prompts that the cluster has at a time: each takes some kilobytes of its memory."""
@@ -53,7 +58,7 @@ def row(number: int, prompt: str, result: Any) -> dict[str, Any]:
     error = None if isinstance(result, Reply) else result[1] if isinstance(result, tuple) else result
     reply: Reply = result if error is None else getattr(error, "reply", None) or Reply()
     ending = {"finish_reason": reply.finish_reason, "usage": reply.usage and reply.usage.raw}
-    failure = error and f"{type(error).__name__}: {error}"
+    failure = error and "\n".join(describe(error))
     return {"number": number, "prompt": prompt, "text": reply.text, **ending, "error": failure}
 
 
@@ -78,9 +83,7 @@ def main() -> None:
     options = parser.parse_args()
     prompts = [line for line in options.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
     with ExitStack() as stack:
-        server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer())
-        model = os.environ.get("OPENAI_MODEL", "deepseek-chat")
-        agent = Agent("fan-out", model=model, base_url=server and server.base_url, api_key=server and "local")
+        agent = Agent("fan-out", **stack.enter_context(settings()))
         cluster = options.scheduler or stack.enter_context(local_cluster(options.workers, options.threads))
         client = stack.enter_context(Client(cluster))  # closing it cancels its tasks; so does the end of this process
         there = client.submit(lambda same: same, agent)  # pickled once; each process gets one, and makes one client
@@ -102,6 +105,8 @@ def main() -> None:
             if len(numbers) == WINDOW // 2:
                 completed.update(send(WINDOW // 2))
             print(json.dumps(answer, ensure_ascii=False), flush=True)
+            if answer["error"] and not failed:  # the first one; the output has them all
+                print(f"\r{answer['error']}", file=sys.stderr)
             failed += answer["error"] is not None
             bar = "#" * (40 * done // len(prompts))
             print(f"\r[{bar:40}] {done}/{len(prompts)}, {failed} failed", end="", file=sys.stderr, flush=True)
@@ -113,3 +118,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit("\ncancelled")
+    except Exception as error:  # such as a file that is not there
+        sys.exit("\n".join(["", *describe(error)]))

@@ -1,14 +1,15 @@
 """Ask each line of a file, on many threads, and append the answers to another file as JSON lines.
 
-Ctrl-C keeps the answers so far; run it again to continue with the rest. Environment: OPENAI_API_KEY (without it a local
-test server answers), OPENAI_BASE_URL, OPENAI_MODEL.
+Ctrl-C keeps the answers so far; run it again to continue with the rest.
+
+Set OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL and OPENAI_MODEL in the environment or in a
+.env file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -16,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from blades import Agent
-from blades.testing import LocalServer
+from shared import describe, settings, start
 
 
 def main() -> None:
@@ -31,13 +32,9 @@ def main() -> None:
     numbered = enumerate(given.prompts.read_text("utf-8").splitlines(), 1)
     todo = {number: prompt for number, prompt in numbered if prompt.strip() and number not in answered}
     stop = threading.Event()
-    failed = 0
+    failed, told = 0, [""]
     with ExitStack() as stack:
-        server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer(pace=0.002))
-        if server is not None:
-            print("No OPENAI_API_KEY: a local test server answers.", file=sys.stderr)
-        base_url, model = server and server.base_url, os.environ.get("OPENAI_MODEL", "deepseek-chat")
-        agent = stack.enter_context(Agent("many", model=model, base_url=base_url, api_key=server and "local"))
+        agent = stack.enter_context(Agent("many", **stack.enter_context(settings(pace=0.002))))
         output = stack.enter_context(answers.open("a", encoding="utf-8"))
         pool = stack.enter_context(ThreadPoolExecutor(given.threads))
         stack.callback(stop.set)  # one event cancels the running requests and those not yet sent
@@ -46,7 +43,9 @@ def main() -> None:
             number, error = futures[future], future.exception()
             if error:  # no line: the next run tries again
                 failed += 1
-                print(f"\rline {number}: {type(error).__name__}: {error}", file=sys.stderr)
+                message, *notes = describe(error)
+                told, new = notes, notes if notes != told else []  # the cause is the same for many lines
+                print(f"\rline {number}: {message}", *new, sep="\n", file=sys.stderr)
             else:
                 row = {"number": number, "prompt": todo[number], "text": future.result().text}
                 output.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -57,9 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:  # the message and its notes, without a traceback
-        sys.exit("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
+    start(main)

@@ -1,18 +1,17 @@
 """One streamed answer. Enter cancels it at any moment; the text so far stays.
 
-Environment: OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL, OPENAI_MODEL.
+Set OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL and OPENAI_MODEL in the environment or in a
+.env file.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import threading
-from contextlib import ExitStack
 
 from blades import Agent, PromptTemplate, Stream
-from blades.testing import LocalServer
+from shared import settings, start
 
 CHINESE = (
     PromptTemplate()
@@ -37,12 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--english", action="store_true", help="ask in English instead of Chinese")
     template = ENGLISH if parser.parse_args().english else CHINESE
-    with ExitStack() as stack:
-        server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer())
-        if server is not None:
-            print("No OPENAI_API_KEY: a local test server answers.", file=sys.stderr)
-        base_url, model = server and server.base_url, os.environ.get("OPENAI_MODEL", "deepseek-chat")
-        agent = stack.enter_context(Agent("demo-runstream", model=model, base_url=base_url, api_key=server and "local"))
+    with settings() as given, Agent("demo-runstream", **given) as agent:
         stream = agent.run_stream(template.build())
         if sys.stdin.isatty():
             print("(Enter cancels)", file=sys.stderr)
@@ -53,9 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:  # the message and its notes, without a traceback
-        sys.exit("\n".join([f"\n{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
+    start(main)

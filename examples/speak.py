@@ -1,21 +1,21 @@
 """Speak an answer sentence by sentence while it arrives. Without espeak-ng, print each sentence with its time.
 
-Install 'blades-sdk[speech]'. Ctrl-C stops. Environment: OPENAI_API_KEY (without it a local test server answers),
-OPENAI_BASE_URL, OPENAI_MODEL.
+It needs sentencex (pip install sentencex). Ctrl-C stops.
+
+Set OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL and OPENAI_MODEL in the environment or in a
+.env file.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 
 from blades import Agent
-from blades.testing import LocalServer
+from shared import settings, start
 
 FIRST_AT = 30  # characters, after which the first piece may end at a comma, so that the voice starts sooner
 
@@ -27,12 +27,7 @@ def main() -> None:
     parser.add_argument("language", nargs="?", default="en", help="of the answer, such as en or zh")
     arguments = parser.parse_args()
     engine = shutil.which("espeak-ng")
-    with ExitStack() as stack:
-        server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer())
-        if server is not None:
-            print("No OPENAI_API_KEY: a local test server answers.", file=sys.stderr)
-        base_url, model = server and server.base_url, os.environ.get("OPENAI_MODEL", "deepseek-chat")
-        agent = stack.enter_context(Agent("speak", model=model, base_url=base_url, api_key=server and "local"))
+    with settings() as given, Agent("speak", **given) as agent:
         began = time.monotonic()
         stream = agent.run_stream(arguments.question)
         for sentence in stream.sentences(arguments.language, first_at=FIRST_AT, markdown="drop"):
@@ -44,9 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:  # the message and its notes, without a traceback
-        sys.exit("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
+    start(main)

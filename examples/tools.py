@@ -1,20 +1,20 @@
 """Ask about the files of a folder. The model may list, read and search them; it can change nothing.
 
 Run: python examples/tools.py [FOLDER [QUESTION]]. Enter cancels at any moment, also in the middle of a search.
-Environment: OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL, OPENAI_MODEL.
+
+Set OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL and OPENAI_MODEL in the environment or in a
+.env file.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import threading
-from contextlib import ExitStack
 from pathlib import Path
 
 from blades import Agent, Stream, ToolError
-from blades.testing import LocalServer
+from shared import settings, start
 
 
 class Folder:
@@ -69,22 +69,14 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", default=".", type=Path, help="default: the working directory")
     parser.add_argument("question", nargs="?", default="What is in this folder? Answer in three sentences.")
     arguments = parser.parse_args()
-    with ExitStack() as stack:
-        server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer())
-        if server is not None:
-            print("No OPENAI_API_KEY: a local test server answers.", file=sys.stderr)
-        base_url, model = server and server.base_url, os.environ.get("OPENAI_MODEL", "deepseek-chat")
-        try:
-            folder = Folder(arguments.folder)
-            agent = stack.enter_context(Agent("files", model=model, base_url=base_url, api_key=server and "local"))
-            stream = agent.run_stream(arguments.question, tools=[folder.list_files, folder.read_file, folder.search])
-            if sys.stdin.isatty():
-                threading.Thread(target=cancel_on_enter, args=(stream,), daemon=True).start()
-            stream.print()
-        except Exception as error:  # whatever went wrong, under the text so far
-            sys.exit("\n".join([f"\n{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
+    folder = Folder(arguments.folder)
+    with settings() as given, Agent("files", **given) as agent:
+        stream = agent.run_stream(arguments.question, tools=[folder.list_files, folder.read_file, folder.search])
+        if sys.stdin.isatty():
+            threading.Thread(target=cancel_on_enter, args=(stream,), daemon=True).start()
+        stream.print()
         print(f"\n[{stream.state.value}, {len(stream.messages)} messages, usage {stream.usage}]")
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -1,18 +1,18 @@
 """Translate standard input line by line, as the lines arrive.
 
-Run: tail -f some.log | python examples/translate.py French. Ctrl-C stops. Environment: OPENAI_API_KEY (without it a
-local test server answers), OPENAI_BASE_URL, OPENAI_MODEL.
+Run: tail -f some.log | python examples/translate.py French. Ctrl-C stops.
+
+Set OPENAI_API_KEY (without it a local test server answers), OPENAI_BASE_URL and OPENAI_MODEL in the environment or in a
+.env file.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from contextlib import ExitStack
 
 from blades import Agent, PromptTemplate
-from blades.testing import LocalServer
+from shared import settings, start
 
 TEMPLATE = (
     PromptTemplate()
@@ -27,14 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("language", nargs="?", default="English", help="the language to translate into")
     language = parser.parse_args().language
-    with ExitStack() as stack:
-        server = None if os.environ.get("OPENAI_API_KEY") else stack.enter_context(LocalServer())
-        if server is not None:
-            print("No OPENAI_API_KEY: a local test server answers.", file=sys.stderr)
-        base_url, model = server and server.base_url, os.environ.get("OPENAI_MODEL", "deepseek-chat")
-        agent = stack.enter_context(
-            Agent("translate", model=model, base_url=base_url, api_key=server and "local", temperature=0)
-        )
+    with settings() as given, Agent("translate", temperature=0, **given) as agent:
         line_before: list[dict[str, str]] = []
         for line in sys.stdin:
             text = line.strip()
@@ -48,9 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:  # the message and its notes, without a traceback
-        sys.exit("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
+    start(main)

@@ -17,6 +17,7 @@ import pytest
 
 from blades.testing import Answer, LocalServer, Stall
 from limits import LIMIT_SECONDS, START_SECONDS
+from shared import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,12 @@ def environment(server: LocalServer) -> dict[str, str]:
         "PYTHONUTF8": "1",
         "PYTHONWARNINGS": "error",
     }
+
+
+@pytest.fixture
+def keyless(environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a user who has set nothing."""
+    return {name: value for name, value in environment.items() if not name.startswith("OPENAI_")}
 
 
 def run(
@@ -73,10 +80,9 @@ def test_run_stream_in_english(server: LocalServer, environment: dict[str, str])
     assert server.requests[0].json["messages"][1]["content"].startswith("Tell users: KT or T1")
 
 
-def test_run_stream_without_a_key_starts_the_local_server(environment: dict[str, str]) -> None:
+def test_run_stream_without_a_key_starts_the_local_server(keyless: dict[str, str]) -> None:
     """It says so in one line, and streams."""
-    del environment["OPENAI_API_KEY"]
-    done = run("run_stream.py", environment)
+    done = run("run_stream.py", keyless)
     assert done.stderr.splitlines() == [line for line in done.stderr.splitlines() if "local test server" in line]
     assert "[finished, " in done.stdout
 
@@ -336,9 +342,8 @@ class TestManyPrompts:
         assert len(server.requests) == 3
 
 
-def test_without_a_key_a_local_server_answers(environment: dict[str, str]) -> None:
+def test_without_a_key_a_local_server_answers(keyless: dict[str, str]) -> None:
     """So that each can be tried at once. All of them side by side, for the server answers at a model's pace."""
-    del environment["OPENAI_API_KEY"]
     Path("prompts.txt").write_text("Hello\n", encoding="utf-8")
     calls: dict[str, tuple[list[str], str]] = {
         "chatbot.py": ([], "Hello\n"),
@@ -349,8 +354,7 @@ def test_without_a_key_a_local_server_answers(environment: dict[str, str]) -> No
     }
     with ThreadPoolExecutor(len(calls)) as pool:
         running = {
-            name: pool.submit(run, name, environment, *arguments, typed=typed)
-            for name, (arguments, typed) in calls.items()
+            name: pool.submit(run, name, keyless, *arguments, typed=typed) for name, (arguments, typed) in calls.items()
         }
     for name, call in running.items():
         done = call.result()
@@ -360,6 +364,7 @@ def test_without_a_key_a_local_server_answers(environment: dict[str, str]) -> No
 
 
 NEED_ARGUMENTS = {"complete_code.py", "many_prompts.py"}
+NO_KEY = "No OPENAI_API_KEY in the environment or in a .env file: a local test server answers."
 
 
 @pytest.mark.parametrize(
@@ -374,17 +379,16 @@ class TestFirstContact:
         assert (done.returncode, done.stderr) == (0, "")
         assert "OPENAI_BASE_URL" in done.stdout
 
-    def test_without_arguments(self, name: str, environment: dict[str, str]) -> None:
+    def test_without_arguments(self, name: str, keyless: dict[str, str]) -> None:
         """It works, or prints its usage; without a key, one line says who answers."""
-        del environment["OPENAI_API_KEY"]
-        done = run(name, environment)
+        done = run(name, keyless)
         assert "Traceback" not in done.stderr
         if name in NEED_ARGUMENTS:
             assert (done.returncode, done.stdout) == (2, "")
             assert "usage:" in done.stderr
         else:
             assert done.returncode == 0
-            assert done.stderr.splitlines()[0] == "No OPENAI_API_KEY: a local test server answers."
+            assert done.stderr.splitlines()[0] == NO_KEY
 
     def test_an_error_has_no_traceback(self, name: str, server: LocalServer, environment: dict[str, str]) -> None:
         """A refused key ends it with the message and the note on the likely cause."""
@@ -393,8 +397,7 @@ class TestFirstContact:
         arguments = {"complete_code.py": ["prompts.txt:1"], "many_prompts.py": ["prompts.txt", "answers.jsonl"]}
         done = run(name, environment, *arguments.get(name, []), typed="Hello\n")
         assert "wrong key" in done.stdout + done.stderr
-        if name != "many_prompts.py":  # a line for each prompt
-            assert "the server refuses the key" in done.stdout + done.stderr
+        assert (done.stdout + done.stderr).count("the server refuses the key") == 1
         assert "Traceback" not in done.stderr
         assert (done.returncode == 0) == (name == "chatbot.py")
 
@@ -496,17 +499,74 @@ def test_extract_writes_an_object_for_each_paragraph(
 
 @pytest.mark.parametrize("name", ["tools.py", "extract.py"])
 def test_new_examples_need_no_key_and_explain_themselves(
-    name: str, environment: dict[str, str], tmp_path: Path
+    name: str, server: LocalServer, environment: dict[str, str], keyless: dict[str, str], tmp_path: Path
 ) -> None:
-    """The local server calls the tools and fills the schema; ``--help`` and wrong arguments give no traceback."""
-    del environment["OPENAI_API_KEY"]
+    """The local server calls the tools and fills the schema; nothing that a newcomer does wrong gives a traceback."""
     texts = tmp_path / "texts.txt"
     texts.write_text("Ada met Charles.", "utf-8")
-    done = run(name, environment, texts if name == "extract.py" else tmp_path)
+    argument = texts if name == "extract.py" else tmp_path
+    done = run(name, keyless, argument)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[0] == NO_KEY
     assert "Traceback" not in done.stderr
-    assert run(name, environment, "--help").returncode == 0
-    wrong = run(name, environment, tmp_path / "nowhere")
+    assert run(name, keyless, "--help").returncode == 0
+    wrong = run(name, keyless, tmp_path / "nowhere")
     assert wrong.returncode != 0
     assert "nowhere" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+    server.default = Answer.error(401, "wrong key")
+    refused = run(name, environment, argument)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[1].startswith("AuthenticationError: ")
+    assert "the server refuses the key" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_many_prompts_explains_a_cause_once(server: LocalServer, environment: dict[str, str]) -> None:
+    """Each line that failed has its message; what is the same for all of them is said once."""
+    server.default = Answer.error(401, "wrong key")
+    Path("prompts.txt").write_text("a\nb\nc\n", encoding="utf-8")
+    done = run("many_prompts.py", environment, "prompts.txt", "answers.jsonl", "1")
+    assert done.stderr.count("AuthenticationError") == 3
+    assert done.stderr.count("the server refuses the key") == 1
+
+
+def test_a_key_in_a_dotenv_file(server: LocalServer, keyless: dict[str, str]) -> None:
+    """The README's other way: a file in the working directory, for server and model, too."""
+    lines = ("OPENAI_API_KEY=any", f"OPENAI_BASE_URL={server.base_url}", "OPENAI_MODEL=mine")
+    Path(".env").write_text("\n".join(lines), encoding="utf-8")
+    server.add("Yes.")
+    done = run("run_stream.py", keyless)
+    assert (done.stdout.partition("\n")[0], done.stderr) == ("Yes.", "")
+    assert server.requests[0].json["model"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("variables", "file", "model"),
+    [
+        ({"OPENAI_API_KEY": "k"}, "", "gpt-5.4-mini"),
+        ({"OPENAI_API_KEY": "k", "OPENAI_MODEL": "m"}, "OPENAI_MODEL=other", "m"),
+        ({}, "OPENAI_API_KEY=k\nOPENAI_MODEL=m", "m"),
+        ({"OPENAI_API_KEY": ""}, "\ufeffOPENAI_API_KEY=k", "gpt-5.4-mini"),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}, "", "gpt-5.4-mini"),
+    ],
+    ids=["environment", "environment first", "file", "file with a byte order mark", "base URL"],
+)
+def test_no_local_server_where_a_key_or_server_is_set(
+    variables: dict[str, str], file: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library uses what is set, and says so if the key is missing: nobody takes the test server for a model."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    Path(".env").write_text(file, encoding="utf-8")
+    with settings() as given:
+        assert given == {"model": model}
+
+
+def test_dask_is_missing(keyless: dict[str, str], tmp_path: Path) -> None:
+    """One line says what to install."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['distributed'] = None\n", "utf-8")
+    keyless["PYTHONPATH"] = os.pathsep.join([str(tmp_path), keyless.get("PYTHONPATH", "")])
+    done = run("fan_out_dask.py", keyless, "prompts.txt")
+    assert done.returncode == 1
+    assert re.fullmatch(r"This example needs Dask: pip install distributed \(.*\)\n", done.stderr)
