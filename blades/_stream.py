@@ -179,7 +179,7 @@ class Stream(Generic[T_co]):
             A generator of sentences.
 
         Raises:
-            ImportError: sentencex is not installed: ``pip install 'blades-sdk[speech]'``.
+            ImportError: sentencex is not installed: ``pip install sentencex``.
             TypeError: An argument of the wrong type.
             ValueError: An impossible argument.
             Exception: In the loop: as `next`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,3 +48,13 @@ def test_the_reference_has_every_public_name() -> None:
 def test_the_readme_is_short() -> None:
     """A page that is read to its end."""
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_hints_name_the_packages_of_an_extra() -> None:
+    """They work however the library was installed, also where no package index has it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "blades").rglob("*.py"))
+    assert f"{project['name']}[" not in source
+    for extra in ("notebook", "speech", "testing"):
+        packages = [item.partition(">=")[0] for item in project["optional-dependencies"][extra]]
+        assert f"pip install {' '.join(packages)}" in source

@@ -317,7 +317,7 @@ class TestFrontEnds:
         assert cell.status == "ok"
         text = re.sub("<[^>]*>|\n", "", cell.shown)
         assert text.startswith("# One&lt;b&gt;two&lt;/b&gt; $x$threefinished · ")
-        assert cell.shown.count("pip install &#x27;blades-sdk[notebook]&#x27;") == 1
+        assert cell.shown.count("to format it: pip install markdown-it-py nh3") == 1
 
 
 class TestEnding:

@@ -368,6 +368,6 @@ class TestStream:
         monkeypatch.setattr(builtins, "__import__", without)
         server.add("One two.")
         stream = agent.run_stream("go")
-        with pytest.raises(ImportError, match=r"pip install 'blades-sdk\[speech\]'"):
+        with pytest.raises(ImportError, match=r"pip install sentencex"):
             stream.sentences()
         assert list(stream.words()) == ["One", "two."]

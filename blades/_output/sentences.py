@@ -78,7 +78,7 @@ def make_splitter(language: object, first_at: object, markdown: object) -> Split
         from sentencex import segment  # an optional extra
     except ImportError as error:
         raise ImportError(
-            "Stream.sentences() needs the package sentencex: pip install 'blades-sdk[speech]'. "
+            "Stream.sentences() needs the package sentencex: pip install sentencex. "
             "Stream.lines() and Stream.words() do not need it."
         ) from error
     sentences = Sentences(segment, language, first_at)

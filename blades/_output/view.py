@@ -34,7 +34,7 @@ FORMULA_COST_CHARACTERS: Final = 300
 SECTION_CHARACTERS: Final = 4_000  # of one display that is updated
 # Each display that cannot be updated is longer than the one before: JupyterLab hides all but the first 50 of a cell.
 GROWTH_CHARACTERS: Final = 40
-HINT: Final = "pip install 'blades-sdk[notebook]' formats it"
+HINT: Final = "to format it: pip install markdown-it-py nh3"
 _other_fence = re.compile(r"\s*```(?!json)")  # a list in another language's code is no structured answer
 
 

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 try:
     import trustme
 except ImportError as error:
-    message = "TLS needs trustme: pip install 'blades-sdk[testing]', or give LocalServer(tls=an ssl.SSLContext)"
+    message = "TLS needs trustme: pip install trustme, or give LocalServer(tls=an ssl.SSLContext)"
     raise ImportError(message) from error
 
 __all__ = ["make_certificate"]
