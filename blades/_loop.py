@@ -206,13 +206,14 @@ class ToolLoop:
             except BaseException as error:
                 self._callers_own = error
                 raise
+            self._raise_if_late()
         tools.start()
 
     def _next_of_round(self, tools: Round) -> Chunk | None:
         """Return a chunk with the next result; None if something else woke this thread."""
+        self._raise_if_late()  # before `next_outcome`, which may run a tool
         outcome = tools.next_outcome()
         if outcome is None:
-            self._raise_if_late()
             try:
                 arrival: Any = self.scope.receive(min(self._ends_by, monotonic() + LONGEST_WAIT_SECONDS))
             except DeadlinePassed:

@@ -302,9 +302,10 @@ def test_a_cancel_while_a_tool_runs(cancel: Callable[[Slow, Any], Stream[Any] | 
 def test_the_limit_of_the_whole_counts_while_a_tool_runs() -> None:
     """It raises, the tool is notified, and what the tools had done is in the messages."""
     slow = Slow()
-    with scripted(asks("slow", text="I look. ")) as server, agent_of(server, slow.slow, timeout=1.0) as agent:
+    with scripted("Hello.", asks("slow", text="I look. ")) as server, agent_of(server, slow.slow) as agent:
+        agent.run("x")  # imports the official client, which takes time
         chat = agent.chat()
-        stream = chat.run_stream("x")
+        stream = chat.run_stream("x", timeout=1.0)
         with pytest.raises(StreamTimeout, match="within timeout=1 seconds") as caught:
             read(stream)
         assert slow.ended.wait(LIMIT_SECONDS)
@@ -314,7 +315,52 @@ def test_the_limit_of_the_whole_counts_while_a_tool_runs() -> None:
         assert stream.state is StreamState.FAILED
         with pytest.raises(StreamTimeout):
             stream.next()
-        assert len(server.requests) == 1
+        assert len(server.requests) == 2
+
+
+class Overtime:
+    """Functions that return when a stream has taken longer than its limit."""
+
+    def __init__(self) -> None:
+        self.stream: Stream | None = None
+        self.names: list[str] = []
+
+    def _wait(self, name: str) -> None:
+        stream = self.stream
+        assert stream is not None
+        self.names.append(name)
+        wait_until(lambda: stream.timing.total > STALL_SECONDS)
+
+    def first(self) -> str:
+        """Take long."""
+        self._wait("first")
+        return "1"
+
+    def second(self) -> str:
+        """Take no time."""
+        self._wait("second")
+        return "2"
+
+    def approve(self, each: ToolCall) -> bool:
+        """Take long."""
+        self._wait(f"approve {each.name}")
+        return True
+
+
+@pytest.mark.parametrize("how", ["in_reader", "approve"])
+def test_no_tool_starts_after_the_limit_of_the_whole(how: str) -> None:
+    """Neither in the reader's thread after a slow one, nor after a slow approval."""
+    work = Overtime()
+    tools = [Tool(work.first, in_reader=how == "in_reader"), Tool(work.second, in_reader=True)]
+    with scripted("Hello.", asks("first", "second")) as server, agent_of(server, *tools) as agent:
+        agent.run("x")  # imports the official client, which takes time
+        approve = work.approve if how == "approve" else None
+        work.stream = stream = agent.run_stream("x", timeout=STALL_SECONDS, approve=approve)
+        with pytest.raises(StreamTimeout):
+            read(stream)
+        work.stream = None
+        assert work.names == {"in_reader": ["first"], "approve": ["approve first", "approve second"]}[how]
+        assert [message.content for message in stream.messages][2] == CANCELLED_BEFORE
 
 
 def test_a_limit_that_has_passed_already_is_raised_by_the_stream() -> None:
