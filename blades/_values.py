@@ -288,11 +288,14 @@ class Reply(Generic[T_co]):
     def messages(self) -> tuple[Message, ...]:
         """What to add to the conversation: the answer, or all answers and the results of their tool calls.
 
-        They are valid after any ending. A part of an answer has no tool calls, since these may be cut.
+        They are valid after any ending. A part of an answer has no tool calls, since these may be cut. An empty answer
+        counts as cancelled, since no server takes it back.
         """
         if self._rounds:
             return self._rounds
-        can_be_kept = self.complete or (self.text and not self.tool_calls)
+        can_be_kept = self.text and not self.tool_calls
+        if self.complete:
+            can_be_kept = self.text or self.refusal or self.tool_calls
         return (self.message if can_be_kept else self.message.cut_short(),)
 
     @property

@@ -246,9 +246,20 @@ class TestAccepted:
         answers += [Answer(), "Yes."]
         chat = agent.chat(system="s")
         assert chat.run("One?").complete
-        assert chat.messages[1:] == [user("One?"), assistant("")]
+        assert chat.messages[1:] == [user("One?"), assistant("", cancelled=True)]
         assert chat.run("Two?").text == "Yes."
         assert [message["content"] for message in sent(server, 2)] == ["s", "Two?"]
+
+    def test_an_answer_without_anything_in_a_prompt(
+        self, agent: Agent, server: LocalServer, answers: list[str | Answer]
+    ) -> None:
+        """A prompt, and a saved conversation without its chat, send the same as a chat."""
+        answers += [Answer(), "Yes.", Answer(), "Yes."]
+        assert agent.run(Prompt("One?") + agent.run("One?") + "Two?").text == "Yes."
+        chat = agent.chat()
+        chat.run("One?")
+        assert agent.run([*chat.messages, user("Two?")]).text == "Yes."
+        assert sent(server, 2) == sent(server, 4) == [user("Two?")]
 
     def test_a_saved_history_without_a_chat(
         self, agent: Agent, server: LocalServer, answers: list[str | Answer]
