@@ -358,14 +358,18 @@ class ToolLoop:
 
 
 def _answered(reply: Reply, texts: Sequence[str], number: int) -> list[Message]:
-    """Return an assistant's message and the results of its calls. A call without an id is given one."""
-    calls = tuple(
-        call if call.id else replace(call, id=f"call_{number}_{position}")
-        for position, call in enumerate(reply.tool_calls)
-    )
-    results = zip(calls, texts, strict=True)
-    message = replace(reply, tool_calls=calls).message
-    return [message, *(Message("tool", text, tool_call_id=call.id) for call, text in results)]
+    """Return an assistant's message and the results of its calls.
+
+    Some servers send calls without ids, or one id for all of them: each call is given an id of its own.
+    """
+    calls: dict[str, ToolCall] = {}
+    for position, call in enumerate(reply.tool_calls):
+        id_ = call.id or f"call_{number}_{position}"
+        while id_ in calls:
+            id_ += f"_{position}"
+        calls[id_] = replace(call, id=id_)
+    message = replace(reply, tool_calls=tuple(calls.values())).message
+    return [message, *(Message("tool", text, tool_call_id=id_) for id_, text in zip(calls, texts, strict=True))]
 
 
 def add_usage(first: Usage, second: Usage) -> Usage:

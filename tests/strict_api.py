@@ -63,11 +63,17 @@ def _faults(messages: list[dict[str, Any]]) -> Iterator[str]:
             yield f"{place}: the calls {waiting} must be answered first"
         if not message.get("content") and not calls and not message.get("refusal"):
             yield f"{place}: must have either content or tool_calls"
-        if not all(map(_has_object, calls)):
-            yield f"{place}: arguments must be a JSON object"
+        yield from _faults_of_calls(place, calls)
         waiting = [call["id"] for call in calls]
     if waiting:
         yield f"the calls {waiting} must be answered"
+
+
+def _faults_of_calls(place: str, calls: list[dict[str, Any]]) -> Iterator[str]:
+    if not all(map(_has_object, calls)):
+        yield f"{place}: arguments must be a JSON object"
+    if len({call["id"] for call in calls}) < len(calls):
+        yield f"{place}: duplicate id of a tool call"
 
 
 def wants_reasoning(messages: list[dict[str, Any]]) -> str | None:

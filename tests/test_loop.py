@@ -861,18 +861,20 @@ def test_spans_of_a_stream_with_tools() -> None:
     assert call.attributes["gen_ai.response.finish_reasons"] == ("stop",)
 
 
-def test_calls_without_ids_are_given_ids() -> None:
-    """Some servers send none; what goes back can go to any server."""
-    parts = [{"index": n, "function": {"name": "tells", "arguments": "{}"}} for n in range(2)]
+@pytest.mark.parametrize("ids", [["", ""], ["c", "c"], ["call_0_1", ""], ["call_0_1", "", "call_0_1", "call_0_1_1"]])
+def test_each_call_has_an_id_of_its_own(ids: list[str]) -> None:
+    """Some servers send none, or one for all calls; what goes back can go to any server."""
+    parts = [{"index": n, "id": id_, "function": {"name": "tells", "arguments": "{}"}} for n, id_ in enumerate(ids)]
     with (
         scripted(Answer(chunk(tool_calls=parts), finish_reason="tool_calls"), "Fine.") as server,
         agent_of(server, tells) as agent,
     ):
         reply = agent.run("x")
-    ids = [each["id"] for each in reply.messages[0].extra["tool_calls"]]
-    assert ids == [message.extra["tool_call_id"] for message in reply.messages[1:3]]
-    assert len(set(ids)) == 2
-    assert all(ids)
+    given = [each["id"] for each in reply.messages[0].extra["tool_calls"]]
+    assert given == [message.extra["tool_call_id"] for message in reply.messages[1:-1]]
+    assert len(set(given)) == len(ids)
+    assert all(given)
+    assert given[0] == ids[0] or not ids[0]
 
 
 def test_a_tool_may_be_another_agent() -> None:

@@ -27,6 +27,7 @@ def called(arguments: str = "{}", *ids: str, **more: Any) -> dict[str, Any]:
         pytest.param([USER, called(), USER], "must be answered first", id="answered late"),
         pytest.param([USER, called(), RESULT, RESULT], "must answer the calls", id="answered twice"),
         pytest.param([USER, called("{}", "c0", "c1"), RESULT], "in their order", id="another order"),
+        pytest.param([USER, called("{}", "c1", "c1")], "duplicate id", id="one id for two calls"),
         pytest.param([USER, called("")], "JSON object", id="no arguments"),
         pytest.param([USER, called("[]")], "JSON object", id="a list as arguments"),
         pytest.param([USER, {"role": "assistant", "content": ""}], "either content or", id="empty answer"),
