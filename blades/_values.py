@@ -293,9 +293,10 @@ class Reply(Generic[T_co]):
         """
         if self._rounds:
             return self._rounds
-        can_be_kept = self.text and not self.tool_calls
         if self.complete:
-            can_be_kept = self.text or self.refusal or self.tool_calls
+            can_be_kept = bool(self.text or self.refusal or self.tool_calls)
+        else:
+            can_be_kept = bool(self.text) and not self.tool_calls
         return (self.message if can_be_kept else self.message.cut_short(),)
 
     @property
