@@ -152,7 +152,8 @@ def send_request(holder: ClientHolder, request: Request, scope: CancelScope) -> 
     except BaseException as error:  # raised again by the stream's next(), in the reader's thread
         import traceback  # only a failure needs it
 
-        holder.explain(error)
+        with suppress(Exception):  # a note is no reason to leave the reader without an answer
+            holder.explain(error)
         # Whoever keeps the exception keeps these frames: they must not keep client, connections and prompt in turn.
         del holder, request
         traceback.clear_frames(error.__traceback__)

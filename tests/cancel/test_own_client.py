@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,20 @@ def test_hook_that_raises(server: LocalServer) -> None:
         with pytest.raises(Stop):
             stream.next()
         assert stream.state is StreamState.CANCELLED
+
+
+def test_failure_that_cannot_be_explained(server: LocalServer) -> None:
+    """The reader gets the exception without a note, instead of waiting for its limit."""
+
+    def hook(_: object) -> None:
+        raise ssl.SSLCertVerificationError("made by hand")  # it lacks what the standard library's own has
+
+    http_client = openai.DefaultHttpxClient(event_hooks={"request": [hook]})
+    with openai.OpenAI(base_url=server.base_url, api_key="own", http_client=http_client, max_retries=0) as client:
+        stream = Agent("test", model="m", client=client, stall_timeout=LIMIT_SECONDS).run_stream("go")
+        with pytest.raises(openai.APIConnectionError):
+            stream.next()
+        assert stream.state is StreamState.FAILED
 
 
 def test_read_ahead_stops_at_the_next_piece(server: LocalServer) -> None:
