@@ -140,7 +140,7 @@ class Round:
             return None
         position, (tool, arguments) = next(iter(self._ready.items()))
         del self._ready[position]
-        return self._context.copy().run(self._run, position, tool, arguments, Exception)
+        return self._run(position, tool, arguments, Exception)
 
     def take(self, outcome: Outcome) -> ToolResult | None:
         """Record an outcome and return its result; None if the stream ended first.
@@ -186,30 +186,41 @@ class Round:
         while waiting:
             with suppress(IndexError):  # another thread was faster
                 position, (tool, arguments) = waiting.popleft()
-                outcome = self._context.copy().run(self._run, position, tool, arguments, BaseException)
+                outcome = self._run(position, tool, arguments, BaseException)
                 if outcome is not None:
                     self._deliver(outcome)
 
     def _run(self, position: int, tool: Tool, arguments: dict[str, Any], caught: type[BaseException]) -> Outcome | None:
-        """Run one call, unless it was cancelled before."""
+        """Run one call, unless it was cancelled before; whatever goes wrong is its failure, so that nobody waits."""
         if not self._starts.setdefault(position, True):
             return None
         call, began = self.calls[position], monotonic()
+        try:
+            text, reason = self._context.copy().run(self._run_in_span, call, tool, arguments)
+        except caught as error:  # raised again by `take`, in the reader's thread
+            return Outcome(position, ToolResult(call, seconds=monotonic() - began), error)
+        return Outcome(position, ToolResult(call, text, reason, monotonic() - began))
+
+    def _run_in_span(self, call: ToolCall, tool: Tool, arguments: dict[str, Any]) -> tuple[str, str | None]:
+        """Run one call, traced; return what the model is sent, and the same as the reason if there is no result."""
         end_span = None if self._start_span is None else self._start_span(call)
-        text, reason = "", None
+        text = ""
         failure: BaseException | None = None
         try:
             text = encodable(result_text(tool.run(arguments, self._stop_event)))
         except ToolError as error:
-            text = reason = encodable(str(error))
             failure = error
-        except caught as error:  # raised again by `take`, in the reader's thread
+            text = encodable(str(error))
+            return text, text
+        except BaseException as error:
             failure = error
+            raise
+        else:
+            return text, None
         finally:
             if end_span is not None:
                 end_span(None if self._stop_event.is_set() else text, failure)
-        raised = None if reason is not None else failure
-        return Outcome(position, ToolResult(call, text, reason, monotonic() - began), raised)
+            del failure  # whose traceback has this frame
 
 
 def result_text(value: object) -> str:

@@ -40,6 +40,8 @@ from limits import LIMIT_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from blades._rounds import StartSpan
+
 
 @dataclass
 class Point:
@@ -49,12 +51,23 @@ class Point:
 class Running:
     """A round with its queue, driven as a stream does it."""
 
-    def __init__(self, tools: Iterable[Any], *calls: tuple[str, str], finish_reason: str | None = "tool_calls") -> None:
+    def __init__(
+        self,
+        tools: Iterable[Any],
+        *calls: tuple[str, str],
+        finish_reason: str | None = "tool_calls",
+        start_span: StartSpan | None = None,
+    ) -> None:
         self.arrivals: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self.event = StopEvent()
         made = [ToolCall(n, f"call_{n}", name, arguments) for n, (name, arguments) in enumerate(calls)]
         self.round = Round(
-            made, ToolSet(tools), stop_event=self.event, deliver=self.arrivals.put, context=copy_context()
+            made,
+            ToolSet(tools),
+            stop_event=self.event,
+            deliver=self.arrivals.put,
+            context=copy_context(),
+            start_span=start_span,
         )
         self.round.prepare(finish_reason)
 
@@ -291,6 +304,53 @@ def test_any_other_exception_fails_the_stream(error: Exception, *, in_reader: bo
     assert running.round.texts()[1] == FAILED
     assert running.round.texts()[0] in {"fine", ANOTHER_FAILED}
     assert running.round.texts()[2] == NO_OBJECT
+
+
+class MuteError(ToolError):
+    """Has no words."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def no_start(_: ToolCall) -> Any:
+    """Start no span."""
+    raise ValueError("no start")
+
+
+def no_end(_: ToolCall) -> Any:
+    """Start a span that cannot be ended."""
+
+    def end(*_: object) -> None:
+        raise ValueError("no end")
+
+    return end
+
+
+@pytest.mark.parametrize("in_reader", [False, True])
+@pytest.mark.parametrize(
+    ("error", "start_span", "message"),
+    [
+        pytest.param(MuteError(), None, "no words", id="words"),
+        pytest.param(None, no_start, "no start", id="start of a span"),
+        pytest.param(None, no_end, "no end", id="end of a span"),
+        pytest.param(OSError(), no_end, "no end", id="end of a failed span"),
+    ],
+)
+def test_whatever_goes_wrong_around_a_tool_reaches_the_reader(
+    error: Exception | None, start_span: StartSpan | None, message: str, *, in_reader: bool
+) -> None:
+    """Otherwise the reader would wait for ever."""
+
+    def work() -> str:
+        if error is not None:
+            raise error
+        return "done"
+
+    running = Running([Tool(work, in_reader=in_reader)], ("work", ""), start_span=start_span)
+    with pytest.raises(ToolFailed) as caught:
+        running.finish()
+    assert str(caught.value.__cause__) == message
 
 
 def test_even_an_exit_in_a_tools_thread_reaches_the_reader() -> None:
