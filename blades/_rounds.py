@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 from blades._clock import monotonic
 from blades._errors import ToolError, ToolFailed
 from blades._preview import short_repr, type_name
-from blades._values import ToolResult
+from blades._values import Reply, ToolResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -224,9 +224,9 @@ class Round:
 
 
 def result_text(value: object) -> str:
-    """Write what a tool returned as the model is to read it."""
-    if isinstance(value, str):
-        return value
+    """Write what a tool returned as the model is to read it; the answer of another agent is its text."""
+    if isinstance(value, str | Reply):
+        return value if isinstance(value, str) else value.text
     from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
     try:

@@ -39,8 +39,9 @@ class Tool:
     `threading.Event` is not shown to the model: the function is given an event that is set when the stream has ended
     for any reason. A coroutine function is run by `asyncio.run`.
 
-    The function returns a str, which is sent as it is, or anything that pydantic can write as JSON. It raises
-    `ToolError` to report a failure to the model; any other exception ends the stream as `ToolFailed`.
+    The function returns a str, which is sent as it is, a `Reply`, whose text is sent, or anything that pydantic can
+    write as JSON. It raises `ToolError` to report a failure to the model; any other exception ends the stream as
+    `ToolFailed`.
 
     Args:
         function: Any callable: a function, a method, an object with ``__call__``, a `functools.partial`, whose bound

@@ -34,7 +34,7 @@ from blades._rounds import (
 )
 from blades._tools import NO_OBJECT, Tool, ToolSet
 from blades._transport.events import StopEvent
-from blades._values import ToolCall, ToolResult
+from blades._values import Reply, ToolCall, ToolResult
 from limits import LIMIT_SECONDS
 
 if TYPE_CHECKING:
@@ -223,11 +223,12 @@ def test_a_coroutine_function_runs_in_its_thread() -> None:
         (None, "null"),
         (True, "true"),
         (["a\udc80"], '["a\udc80"]'),
+        (Reply(text="said another agent"), "said another agent"),
     ],
     ids=repr,
 )
 def test_what_a_tool_returns_becomes_text(value: object, text: str) -> None:
-    """A str as it is, anything else as pydantic's JSON."""
+    """A str as it is, a reply as its text, anything else as pydantic's JSON."""
     assert result_text(value) == text
 
 
