@@ -5,6 +5,7 @@ pydantic and jiter come with the official client. Both are imported on first use
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, final, get_origin
@@ -52,16 +53,14 @@ class ResponseType(Generic[T]):
         self._kind = kind
         pydantic = import_pydantic("response_format")
         name = getattr(kind, "__name__", None) or short_repr(kind)
+        if inspect.isroutine(kind):  # pydantic would describe its parameters
+            raise _no_type(kind)
         try:
             self._adapter = pydantic.TypeAdapter(kind)
             schema = self._adapter.json_schema()
         except (pydantic.PydanticUserError, NameError, AttributeError) as error:  # an object's lack of __qualname__
             is_type = isinstance(kind, type) or get_origin(kind) is not None
-            hint = str(error).partition("\n")[0] if is_type else "give the type itself, not an object or its name"
-            raise TypeError(
-                "expected response_format as a pydantic model, a dataclass, a TypedDict, or a dict as the API has it, "
-                f"got {short_repr(kind)}: {hint}"
-            ) from error
+            raise (_no_type(kind, str(error).partition("\n")[0]) if is_type else _no_type(kind)) from error
         if "$ref" in schema:  # a recursive type
             schema = {**_resolve(schema["$ref"], schema), "$defs": schema["$defs"]}
         if schema.get("type") != "object":
@@ -131,6 +130,13 @@ def import_pydantic(feature: str) -> ModuleType:
     return pydantic
 
 
+def _no_type(kind: object, hint: str = "give the type itself, not an object or its name") -> TypeError:
+    return TypeError(
+        "expected response_format as a pydantic model, a dataclass, a TypedDict, or a dict as the API has it, "
+        f"got {short_repr(kind)}: {hint}"
+    )
+
+
 def _without_fence(text: str) -> str:
     """Remove one code fence around the whole text, closed or still open. Linear, since a model may write any text."""
     fenced = text.strip()
@@ -138,7 +144,7 @@ def _without_fence(text: str) -> str:
         return text
     opening, _, inside = fenced.removeprefix(_FENCE).partition("\n")
     if "`" in opening:
-        return ""
+        return text
     before, _, last_line = inside.rpartition("\n")
     return before if last_line.strip() == _FENCE else inside
 

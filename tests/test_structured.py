@@ -162,6 +162,11 @@ def test_the_name_is_one_that_the_api_takes() -> None:
     assert schema_of(pydantic.create_model("价格", a=(int, ...)))["name"] == "response"
 
 
+def make_box(size: int) -> Box:
+    """Make a box: no type, though it has parameters and their types."""
+    raise NotImplementedError
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
@@ -174,6 +179,8 @@ def test_the_name_is_one_that_the_api_takes() -> None:
         (Item(name="x"), "expected response_format as .*give the type itself"),
         (Point(1, 2), "expected response_format as .*give the type itself"),
         (object, "put it into a field"),
+        (make_box, "expected response_format as .*give the type itself"),
+        (Item.model_validate, "expected response_format as .*give the type itself"),
     ],
     ids=str,
 )
@@ -235,6 +242,7 @@ def test_a_text_becomes_a_value(kind: Any, text: str, value: object) -> None:
         ("", DONE, "has no text: there is no JSON"),
         ("Sure!\x1b[2J", DONE, r"is no JSON \(.*\): 'Sure!\\x1b\[2J'"),
         ('```json\n{"x": 1}\n```\nThat is it.', DONE, "is no JSON"),
+        ('```{"x": 1}```', DONE, r"is no JSON \(.*expected value at line 1 column 1\)"),
         ('{"x": "a\\u001b"}', DONE, r"does not fit the type: at x: .*integer.*, got 'a\\x1b'"),
         ('{"y": "b"}', DONE, "does not fit the type: at x: Field required, got .*, and 1 more"),
         ("[1]", DONE, "does not fit the type: at the root"),
