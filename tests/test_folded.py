@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from attacks import DOCUMENTS, examine
 from blades import ToolCall, ToolResult
-from blades._output.folded import fold_calls, fold_reasoning, fold_results
+from blades._output.folded import FOLDED_CHARACTERS, fold_calls, fold_reasoning, fold_results
 
 FOLDS = frozenset({"details", "summary"})
 
 
 def test_result_is_one_line_that_opens() -> None:
-    """The line is short; arguments and result stand in it whole."""
+    """The line is short; arguments and result are in it whole."""
     call = ToolCall(name="search", arguments='{"query": "tea"}')
     block = fold_results([ToolResult(call, text='["a", "b", "c"]', seconds=0.84)])
     assert block.source == 'search(query="tea") -> 3 items, 0.8 s\n'
     assert '>search(query="tea") -&gt; 3 items, 0.8 s</summary>' in block.html
     assert '>{"query": "tea"}</pre>' in block.html
     assert '>["a", "b", "c"]</pre></details>' in block.html
+
+
+def test_long_arguments_and_results_are_shown_in_part() -> None:
+    """A front end would freeze over megabytes that nobody opens."""
+    long = "x" * 10_000_000
+    for block in (
+        fold_results([ToolResult(ToolCall(name="f", arguments=long), text=long)]),
+        fold_calls([ToolCall(arguments=long)]),
+    ):
+        assert len(block.html) < 3 * FOLDED_CHARACTERS
+        assert "x\n… 9,980,000 more characters</pre>" in block.html
 
 
 def test_call_without_a_result_is_shown() -> None:

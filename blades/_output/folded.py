@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _DIM: Final = "color:var(--jp-ui-font-color2,#808080)"
 _WRAPPED: Final = "white-space:pre-wrap"
+FOLDED_CHARACTERS: Final = 20_000  # of arguments or a result: a front end may freeze over megabytes that nobody opens
 
 
 def fold_reasoning(reasoning: str) -> Block:
@@ -49,4 +50,7 @@ def _fold(line: str, *content: str) -> str:
 
 
 def _pre(text: str) -> str:
-    return f'<pre style="{_WRAPPED}">{escape_text(without_controls(text))}</pre>' if text.strip() else ""
+    shown = without_controls(text[:FOLDED_CHARACTERS])
+    if len(text) > FOLDED_CHARACTERS:
+        shown += f"\n… {len(text) - FOLDED_CHARACTERS:,} more characters"
+    return f'<pre style="{_WRAPPED}">{escape_text(shown)}</pre>' if shown.strip() else ""
