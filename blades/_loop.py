@@ -102,7 +102,7 @@ class ToolLoop:
         # exception between any two.
         self._steps: tuple[tuple[Call, Round | None], ...] = ()
         self._exceeded = False
-        self._callers_own: BaseException | None = None  # what `approve` has raised
+        self._callers_own: Exception | None = None  # what `approve` has raised
         self._results = 0
         timeout = timeouts.timeout
         self._ends_by = math.inf if timeout is None else self.state.started_at + timeout
@@ -123,8 +123,9 @@ class ToolLoop:
                 if token is not None and self.state.active:
                     return self._advance()
             except Exception as error:
-                callers_own, self._callers_own = self._callers_own, None
-                if error is callers_own or not self._is_failure(error):
+                is_callers_own = error is self._callers_own
+                self._callers_own = None  # and no local variable: the traceback of the exception has this frame
+                if is_callers_own or not self._is_failure(error):
                     raise
                 if isinstance(error, StreamError):
                     error.attach_reply(self.reply())
@@ -203,7 +204,7 @@ class ToolLoop:
         if self._approve is not None:
             try:
                 tools.ask(self._approve)
-            except BaseException as error:
+            except Exception as error:
                 self._callers_own = error
                 raise
             self._raise_if_late()
@@ -223,7 +224,10 @@ class ToolLoop:
             outcome = arrival
         if self.scope.poll():
             return None
-        result = tools.take(outcome)
+        try:
+            result = tools.take(outcome)
+        finally:
+            del outcome  # the traceback of its failure may have this frame
         if result is None:
             return None
         self._results += 1

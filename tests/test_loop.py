@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable  # noqa: TC003 - tools evaluate their annotations
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -777,6 +777,32 @@ def test_no_cycle_keeps_a_stream_with_tools_alive() -> None:
             stream = agent.run_stream("x")
             read(stream)
             loop = weakref.ref(stream._call)
+            del stream
+            wait_until(lambda: loop() is None)
+        finally:
+            gc.enable()
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["approve", "tool", "in_reader"])
+def test_no_cycle_keeps_a_stream_whose_tool_or_approval_failed(where: str, kind: type[BaseException]) -> None:
+    """Nor does the exception, once it was dealt with."""
+
+    def raise_it(*_: object) -> Any:
+        raise kind
+
+    def no_arguments() -> str:
+        return str(raise_it())
+
+    work = tells if where == "approve" else Tool(no_arguments, name="tells", in_reader=where == "in_reader")
+    with scripted(asks("tells"), "Fine.") as server, agent_of(server, work) as agent:
+        gc.collect()
+        gc.disable()
+        try:
+            stream = agent.run_stream("x", approve=raise_it if where == "approve" else None)
+            loop = weakref.ref(stream._call)
+            with suppress(ToolFailed, kind):
+                read(stream)
             del stream
             wait_until(lambda: loop() is None)
         finally:
