@@ -80,13 +80,6 @@ def test_run_stream_in_english(server: LocalServer, environment: dict[str, str])
     assert server.requests[0].json["messages"][1]["content"].startswith("Tell users: KT or T1")
 
 
-def test_run_stream_without_a_key_starts_the_local_server(keyless: dict[str, str]) -> None:
-    """It says so in one line, and streams."""
-    done = run("run_stream.py", keyless)
-    assert done.stderr.splitlines() == [line for line in done.stderr.splitlines() if "local test server" in line]
-    assert "[finished, " in done.stdout
-
-
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, int]]:
     """A pseudo-terminal: the person's side and the program's side."""
@@ -343,13 +336,15 @@ class TestManyPrompts:
 
 
 def test_without_a_key_a_local_server_answers(keyless: dict[str, str]) -> None:
-    """So that each can be tried at once. All of them side by side, for the server answers at a model's pace."""
+    """So that each can be tried at once. Side by side, for the server answers at a model's pace.
+
+    Those that need neither an argument nor a question are started by `TestFirstContact`.
+    """
     Path("prompts.txt").write_text("Hello\n", encoding="utf-8")
     calls: dict[str, tuple[list[str], str]] = {
         "chatbot.py": ([], "Hello\n"),
         "complete_code.py": (["prompts.txt:1"], ""),
         "translate.py": ([], "Hello\n"),
-        "speak.py": ([], ""),
         "many_prompts.py": (["prompts.txt", "answers.jsonl"], ""),
     }
     with ThreadPoolExecutor(len(calls)) as pool:
@@ -388,7 +383,10 @@ class TestFirstContact:
             assert "usage:" in done.stderr
         else:
             assert done.returncode == 0
-            assert done.stderr.splitlines()[0] == NO_KEY
+            shown = {"chatbot.py": [NO_KEY, "> "], "speak.py": [NO_KEY, "[finished]"]}.get(name, [NO_KEY])
+            assert done.stderr.splitlines() == shown
+            assert ("[finished, " in done.stdout) == (name == "run_stream.py")
+            assert bool(done.stdout) == (name in {"run_stream.py", "speak.py"})
 
     def test_an_error_has_no_traceback(self, name: str, server: LocalServer, environment: dict[str, str]) -> None:
         """A refused key ends it with the message and the note on the likely cause."""
