@@ -1,7 +1,7 @@
 # Each target makes the environment it needs, from the package index alone.
 PYTHON ?= python3
 # The oldest versions that pyproject.toml allows.
-OLDEST := openai==2.0.0 chevron==0.14.0 python-dotenv==1.0.0 opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 sentencex==1.0.30 markdown-it-py==4.0.0 nh3==0.3.0
+OLDEST := openai==2.0.0 chevron==0.14.0 python-dotenv==1.0.0 opentelemetry-api==1.20.0 opentelemetry-sdk==1.20.0 sentencex==1.0.30 markdown-it-py==4.0.0 nh3==0.3.0 trustme==1.2.0
 
 .PHONY: demo check docs test lint test-newest test-oldest test-slow-path test-next test-dist dist coverage test-engine test-browser bench demo-recording clean
 
