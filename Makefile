@@ -12,10 +12,12 @@ demo: .venv/demo
 check: lint
 	.venv/bin/python -m pytest -q -m pure --mutations=2000 -k "not linear and not grows and not huge and not bomb"
 
-# The environments side by side, because they wait for the network; what is in them one after the other.
+# The environments side by side, because they wait for the network; then the suites, because each keeps one core busy.
+# What they print comes when each of them has ended, where make can keep it apart.
 test:
 	$(MAKE) --jobs=2 .venv/test .venv-oldest/test
-	$(MAKE) lint test-newest test-oldest
+	$(MAKE) lint
+	$(MAKE) --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) test-newest test-oldest
 
 lint: .venv/test
 	.venv/bin/ruff check .
@@ -38,11 +40,12 @@ test-next: .venv-next/test
 	.venv-next/bin/python -m pytest
 
 # dist/: a source archive and a wheel, and the tests of the one with each of them installed in an empty environment.
+# The wheel holds the package alone. Its 213 kB, deflated: code 127, docstrings 51, comments 15, names and README 20.
 dist: .venv-build/build
 	rm -rf dist
 	.venv-build/bin/python -m build
 	.venv-build/bin/twine check --strict dist/*
-	test $$(cat dist/*.whl | wc -c) -lt 250000
+	test $$(cat dist/*.whl | wc -c) -lt 225000
 	$(MAKE) test-dist KIND=whl
 	$(MAKE) test-dist KIND=tar.gz
 
