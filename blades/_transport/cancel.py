@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
 from blades._clock import monotonic
 from blades._platform import LONGEST_WAIT_SECONDS
+from blades._transport.condition import Condition
 from blades._transport.deadlines import deadline_timer
 from blades._transport.events import is_set, watcher_of
 from blades._transport.threads import track_fork
@@ -111,7 +112,7 @@ class CancelEvent(threading.Event):
     def __init__(self, scope: CancelScope) -> None:
         super().__init__()
         # Event's own lock is not re-entrant: a signal handler that cancels could find its own thread inside set().
-        self._cond = threading.Condition(threading.RLock())
+        self._cond = Condition()
         self._scope = scope
 
     def set(self) -> None:

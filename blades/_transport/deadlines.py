@@ -12,6 +12,7 @@ import threading
 from typing import Final, Protocol, final
 
 from blades._clock import monotonic
+from blades._transport.condition import Condition
 from blades._transport.threads import track_fork
 
 LINGER_SECONDS: Final = 1.0  # how long the thread stays without anything to do
@@ -35,7 +36,7 @@ class DeadlineTimer:
 
     def __init__(self) -> None:
         self._items: dict[Timed, None] = {}
-        self._changed = threading.Condition(threading.RLock())
+        self._changed = Condition()
         self._running = False
         self._added = False  # an item was added after the thread had copied them
         self.wakes_at = math.inf  # while the thread computes, `math.inf`: everybody notifies
@@ -67,7 +68,7 @@ class DeadlineTimer:
     def abandon_after_fork(self) -> None:
         """Start anew in a forked child, where the thread is not."""
         self._items = {}
-        self._changed = threading.Condition(threading.RLock())
+        self._changed = Condition()
         self._running = False
         self._added = False
         self.wakes_at = math.inf

@@ -14,6 +14,7 @@ from functools import partial
 from operator import call
 from typing import TYPE_CHECKING, Final, Protocol, cast, final
 
+from blades._transport.condition import Condition
 from blades._transport.threads import track_fork
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ class StopEvent(threading.Event):
 
     def __init__(self) -> None:
         super().__init__()
-        self._cond = threading.Condition(threading.RLock())
+        self._cond = Condition()
 
 
 def watcher_of(event: Event) -> Watcher:
