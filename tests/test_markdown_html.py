@@ -13,6 +13,7 @@ from attacks import DOCUMENTS, FRAGMENTS, examine, generate
 from blades._output.formulas import is_harmless
 from blades._output.markdown_html import MarkdownRenderer, render, write_code
 from blades._output.plain_html import PlainRenderer
+from limits import CPU_SECONDS
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 FORMULA = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]|\\begin\{\w+\*?\}.*\\end\{\w+\*?\}", re.DOTALL)
@@ -170,9 +171,21 @@ def test_growing_text_gives_the_same_html(text: str, data: st.DataObject) -> Non
 def test_block_that_has_ended_is_not_kept_open() -> None:
     """What is parsed at each step is the rest."""
     renderer = MarkdownRenderer()
-    assert [block.source for block in renderer.feed("# A\n\nfirst\n\nsecond")] == ["", "# A\n\nfirst\n\nsecond"]
-    assert [block.source for block in renderer.feed("# A\n\nfirst\n\nsecond\n")] == ["# A\n\nfirst\n\n", "second\n"]
+    assert [block.source for block in renderer.feed("# A\n\nfirst\n\nsecond")] == ["# A\n\n", "first\n\nsecond"]
+    assert [block.source for block in renderer.feed("# A\n\nfirst\n\nsecond\n")] == ["first\n\n", "second\n"]
     assert [block.html for block in renderer.feed("# A\n\nfirst\n\nsecond\n#")] == ["", "<p>second</p>\n<h1></h1>\n"]
+
+
+def test_paragraphs_of_one_line_each_are_rendered_once() -> None:
+    """Also where no line has ended at any of the drawings, as is usual while a model writes."""
+    renderer, text, closed = MarkdownRenderer(), "", ""
+    began = time.process_time()
+    for _ in range(3_000):
+        text += "\n\nA paragraph of *one* line"
+        closed += renderer.feed(text)[0].source
+        assert time.process_time() - began < CPU_SECONDS  # usually 1
+    assert text.startswith(closed)
+    assert len(text) - len(closed) < 100
 
 
 def test_reference_is_known_to_earlier_blocks_in_the_end() -> None:

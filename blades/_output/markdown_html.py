@@ -100,13 +100,12 @@ class MarkdownRenderer:
         starts = [i for i, token in enumerate(tokens) if token.level == 0 and token.nesting >= 0 and token.map]
         first_open, end_line = len(tokens), rest.count("\n")
         if not whole:
-            if starts and tokens[starts[-1]].info == "open":
-                starts.pop()  # a formula that stays without its end belongs to the block before
+            # What may still turn out to belong to the block before: a formula without its end, a first line that is not
+            # whole yet.
+            while starts and (tokens[starts[-1]].info == "open" or _first_line(tokens[starts[-1]]) >= end_line):
+                starts.pop()
             first_open = starts[-1] if starts else 0
-            line = _first_line(tokens[first_open]) if first_open else 0
-            if line >= end_line:  # until its first line is whole, a block may still turn out to go on
-                first_open, line = 0, 0
-            end_line = line
+            end_line = _first_line(tokens[first_open]) if first_open else 0
         length = len(rest) if whole else _line_offset(rest, end_line)
         defined = environment["references"].items()
         self._references |= {name: value for name, value in defined if whole or value["map"][1] <= end_line}
