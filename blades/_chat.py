@@ -136,7 +136,8 @@ class Chat(Generic[T_co]):
         self._turn = None
         messages = turn.reply().messages
         if turn.state.value is StreamState.FAILED and len(messages) == 1:
-            self._messages[:] = [kept for kept in self._messages if not any(kept is one for one in self._asked)]
+            asked = set(map(id, self._asked))
+            self._messages[:] = [kept for kept in self._messages if id(kept) not in asked]
         elif turn.state.value is StreamState.FINISHED:
             self._messages += prompt_of(messages).to_saved()
         else:
@@ -148,8 +149,9 @@ class Chat(Generic[T_co]):
     def _outgoing(self, asked: Prompt) -> Prompt:
         """Return the conversation to be sent: one that the API accepts, whatever the turns before were like."""
         messages = prompt_of(complete(Prompt(self._messages) + asked))
+        kept = set(map(id, messages))
         for message in asked:
-            if message.role == "tool" and not any(message is kept for kept in messages):
+            if message.role == "tool" and id(message) not in kept:
                 raise ValueError(
                     "expected results of the last answer's tool calls, got one for "
                     f"{short_repr(message.extra.get('tool_call_id'))}: give each call one result, with the id of the "

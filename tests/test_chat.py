@@ -5,15 +5,16 @@ from __future__ import annotations
 import gc
 import json
 import threading
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
 
-from blades import Agent, Message, Prompt, StreamError, StreamState
+from blades import Agent, ConfigError, Message, Prompt, StreamError, StreamState
 from blades.testing import Answer, Cut, LocalServer, Stall, chunk
-from limits import LIMIT_SECONDS
+from limits import CPU_SECONDS, LIMIT_SECONDS
 from strict_api import strict
 
 if TYPE_CHECKING:
@@ -354,6 +355,19 @@ class TestFailed:
         assert chat.messages == before
         assert chat.run("Well?").text == "Fine."
         assert chat.messages == [*before, user("Well?"), assistant("Fine.")]
+
+    def test_many_results_take_linear_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On their way out, and where a failed turn takes them out of the conversation again."""
+        monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")  # so that nothing is sent
+        calls = [{**CALL, "id": f"c{number}"} for number in range(20_000)]
+        agent = Agent("chat", model="m", base_url="http://127.0.0.1:9", api_key="k")
+        chat = agent.chat(history=[user("Look."), {"role": "assistant", "content": None, "tool_calls": calls}])
+        results = [{"role": "tool", "tool_call_id": call["id"], "content": "7"} for call in reversed(calls)]
+        began = time.thread_time()
+        with pytest.raises(ConfigError):
+            chat.run(results)
+        assert len(chat.messages) == 2
+        assert time.thread_time() - began < CPU_SECONDS  # usually 0.3
 
     def test_wrong_arguments_change_nothing(self, agent: Agent) -> None:
         """Wrong arguments raise at once, and no turn has begun."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, final, overload
 
@@ -55,6 +55,9 @@ class Prompt(Sequence[Message]):
 
     def __len__(self) -> int:
         return len(self._messages)
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self._messages)
 
     def __add__(self, other: PromptLike | _HasMessage) -> Prompt:
         message = getattr(other, "message", None)

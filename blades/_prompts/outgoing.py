@@ -8,6 +8,7 @@ once a server has refused it: `other_reasoning` reads such a refusal.
 from __future__ import annotations
 
 import re
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from blades._message import Message, sendable_call
@@ -93,22 +94,26 @@ def complete(messages: Iterable[Message]) -> list[Message]:
     """
     completed: list[Message] = []
     waiting: list[tuple[str, list[Message]]] = []  # the calls of the last answer, each with its result or nothing
+    unanswered: dict[str, deque[list[Message]]] = {}  # the latter, by the id's repr: nobody checks that it is a str
 
     def answer_calls() -> None:
         for id_, results in waiting:
             completed.append(results[0] if results else Message("tool", UNANSWERED, tool_call_id=id_))
         waiting.clear()
+        unanswered.clear()
 
     for message in messages:
         if message.role == "tool":
-            id_ = message.extra.get("tool_call_id")
-            open_call = next((results for call_id, results in waiting if call_id == id_ and not results), None)
-            if open_call is not None:
-                open_call.append(message)
+            open_calls = unanswered.get(repr(message.extra.get("tool_call_id")))
+            if open_calls:
+                open_calls.popleft().append(message)
             continue
         answer_calls()
         calls = _calls(message)
-        waiting += [(call["id"], []) for call in calls]
+        for call in calls:
+            results: list[Message] = []
+            waiting.append((call["id"], results))
+            unanswered.setdefault(repr(call["id"]), deque()).append(results)
         if calls:
             message = _with_calls(message, [sendable_call(call) for call in calls])  # noqa: PLW2901 - the one to keep
         elif message.role == "assistant" and _is_empty(message):
