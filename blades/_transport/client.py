@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 from blades._platform import SHUTDOWN_WAKES, register_at_fork
 from blades._transport import fast_body
 from blades._transport.cancel import RequestCancelled
+from blades._transport.collector import collector_held_off
 from blades._transport.connection import StaleConnection, current_scope
 from blades._transport.fast_body import FastBody
 from blades._transport.hooks import connection_of, install_hooks, reads_plainly
@@ -67,7 +68,7 @@ def official_names() -> AbstractSet[str]:
     """Return the names of the parameters of the official client's ``chat.completions.create``."""
     import inspect  # for an option that is not known here
 
-    with _import_lock:
+    with _import_lock, collector_held_off():
         from openai.resources.chat.completions import Completions  # takes half a second
 
     return inspect.signature(Completions.create).parameters.keys() - {"self", "timeout", "messages", "stream"}
@@ -109,7 +110,7 @@ class ClientAdapter:
 
         The key is in no frame of this module: tools that show the frames of an exception would show it.
         """
-        with _import_lock:
+        with _import_lock, collector_held_off():
             openai = import_openai()
             settings: dict[str, Any] = {} if max_retries is None else {"max_retries": max_retries}
             try:
@@ -120,10 +121,8 @@ class ClientAdapter:
                     keepalive_expiry=KEEPALIVE_EXPIRY_SECONDS,
                 )
                 timeout = openai.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS)
-                settings |= {
-                    "timeout": timeout,
-                    "http_client": openai.DefaultHttpxClient(limits=limits, timeout=timeout),
-                }
+                http_client = openai.DefaultHttpxClient(limits=limits, timeout=timeout)
+                settings |= {"timeout": timeout, "http_client": http_client}
             except (AttributeError, TypeError):
                 missing.report("DefaultHttpxClient, Timeout or DEFAULT_CONNECTION_LIMITS", LONGER)
             # An empty variable must not win over the official default.
