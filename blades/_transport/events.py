@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 MAX_WAITERS: Final = 64  # threads that wait for one event each
-WAITER_LOOK_SECONDS: Final = 0.8  # how often such a thread looks whether its streams have ended
+WAITER_LOOK_SECONDS: Final = 0.8  # how often such a thread looks whether its streams have been discarded
+LOOKS_UNTIL_CLEANUP: Final = 16  # see PERIODS_UNTIL_CLEANUP
 POLL_SECONDS: Final = 0.015
-SHARE_OF_A_CORE: Final = 0.007  # what polling may cost: many hundreds of events are polled less often
+SHARE_OF_A_CORE: Final = 0.004  # what polling may cost: many hundreds of events are polled less often
 LONGEST_PERIOD_SECONDS: Final = 0.1
 PERIODS_UNTIL_CLEANUP: Final = 64  # a stream whose own cleanup was broken off by an exception is discarded then
 
@@ -199,9 +200,9 @@ class EventWaiters:
         waiter.scopes.pop(scope, None)
 
     def _run(self, waiter: _EventWaiter) -> None:
-        while True:
-            waiter.event.wait(WAITER_LOOK_SECONDS)
-            _poll_all(waiter.scopes, partial(self._discard_of, waiter))
+        for look in itertools.count(1):
+            if waiter.event.wait(WAITER_LOOK_SECONDS) or look % LOOKS_UNTIL_CLEANUP == 0:
+                _poll_all(waiter.scopes, partial(self._discard_of, waiter))
             with self._lock:
                 if not waiter.scopes:
                     if self._waiters.get(id(waiter.event)) is waiter:
