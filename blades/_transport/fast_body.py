@@ -101,6 +101,8 @@ class FastBody:
             lost = error
         finally:
             scope.end_read()
+            if not data:
+                clear_tls_errors(connection.socket)
         if data:
             connection.received(data)
             return data
@@ -120,6 +122,16 @@ class FastBody:
             return sock.recv(READ_BYTES)
         finally:
             sock.settimeout(None)
+
+
+def clear_tls_errors(sock: socket.socket) -> None:
+    """Clear what a failed read has left in this thread's queue of OpenSSL's errors.
+
+    CPython reports it as an `OSError` and leaves it there (https://github.com/python/cpython/issues/148594): the
+    thread's next read that has to wait, on whichever TLS connection, would fail with it. Each new TLS object clears it.
+    """
+    if isinstance(sock, ssl.SSLSocket):
+        sock.context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
 
 
 def raised_by_socket(error: BaseException) -> bool:

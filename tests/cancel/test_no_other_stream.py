@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gc
+import socket
+import ssl
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from blades import Agent, StreamState
-from blades.testing import Answer, LocalServer, Stall
+from blades import Agent, StreamError, StreamState
+from blades.testing import Answer, LocalServer, Reset, Stall
 from cancel.scenes import FINISH, are_back, make, resources
 from limits import LIMIT_SECONDS, wait_until
+
+if TYPE_CHECKING:
+    from cancel.scenes import InThread
 
 
 @pytest.mark.usefixtures("patient")
@@ -66,6 +71,44 @@ def test_cancelled_stream_leaves_the_others_alone(server: LocalServer, agent: Ag
     server.release()
     assert [stream.reply().text for stream in streams] == ["a ", "a b"] * 10
     assert [stream.state for stream in streams[:2]] == [StreamState.CANCELLED, StreamState.FINISHED]
+
+
+@pytest.mark.parametrize("ending", ["cancel", "limit", "reset"])
+def test_end_leaves_other_tls_connections_of_the_thread_alone(
+    ending: str, tls_server: LocalServer, trust: None, in_thread: InThread
+) -> None:
+    """OpenSSL keeps its errors by thread: none is left that the next read would find, on whichever connection."""
+    context = ssl.create_default_context(cafile=tls_server.certificate_file)
+    host, port = tls_server.base_url.removeprefix("https://").removesuffix("/v1").split(":")
+    with (
+        socket.create_connection((host, int(port))) as plain,
+        context.wrap_socket(plain, server_hostname=host) as other,
+        make(tls_server.base_url) as agent,
+    ):
+        other.setblocking(False)
+        with pytest.raises(ssl.SSLWantReadError):
+            other.recv(1)
+        for _ in range(5):  # an error is left only if the end comes while the reader waits
+            end(agent, tls_server, ending, in_thread)
+        with pytest.raises(ssl.SSLWantReadError):
+            other.recv(1)
+
+
+def end(agent: Agent, server: LocalServer, ending: str, in_thread: InThread) -> None:
+    server.add(Answer("a", Reset() if ending == "reset" else Stall()))
+    number = len(server.requests) + 1
+    stream = agent.run_stream("go", stall_timeout=0.5 if ending == "limit" else None)
+
+    def cancel() -> None:
+        assert server.wait_for_request(number).stalled.wait(LIMIT_SECONDS)
+        stream.cancel()
+
+    if ending == "cancel":
+        in_thread(cancel)
+        stream.reply()
+    else:
+        with pytest.raises(StreamError):
+            stream.reply()
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
