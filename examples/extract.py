@@ -13,6 +13,7 @@ import argparse
 import json
 import shutil
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -54,14 +55,18 @@ def main() -> None:
     """Ask once for each paragraph."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("texts", type=Path, help="a text file, paragraphs separated by empty lines")
-    parser.add_argument("output", type=argparse.FileType("w", encoding="utf-8"), nargs="?", default=sys.stdout)
+    parser.add_argument("output", type=Path, nargs="?", help="where to write; the standard output if left out")
     arguments = parser.parse_args()
-    try:
-        texts = [text.strip() for text in arguments.texts.read_text("utf-8").split("\n\n") if text.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        parser.error(str(error))
     failed = 0
-    with settings(default=made_up) as given, Agent("extract", response_format=Facts, **given) as agent:
+    with ExitStack() as stack:
+        try:
+            texts = [text.strip() for text in arguments.texts.read_text("utf-8").split("\n\n") if text.strip()]
+            file = arguments.output
+            output = sys.stdout if file is None else stack.enter_context(file.open("w", encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            parser.error(str(error))
+        given = stack.enter_context(settings(default=made_up))
+        agent = stack.enter_context(Agent("extract", response_format=Facts, **given))
         for number, text in enumerate(texts, 1):
             stream = agent.run_stream(f"Extract the facts from this text, as a JSON object:\n\n{text}")
             try:
@@ -73,7 +78,7 @@ def main() -> None:
                 failed += 1
                 print(f"\rparagraph {number}: {type(error).__name__}: {error}", file=sys.stderr)
             else:
-                print(json.dumps(asdict(facts), ensure_ascii=False), file=arguments.output, flush=True)
+                print(json.dumps(asdict(facts), ensure_ascii=False), file=output, flush=True)
     sys.exit(1 if failed else 0)
 
 

@@ -46,7 +46,7 @@ class Folder:
     def _files(self, pattern: str = "**/*") -> list[tuple[str, Path]]:
         try:
             paths = sorted(self.root.glob(pattern))
-        except (ValueError, NotImplementedError) as error:
+        except (ValueError, NotImplementedError, IndexError) as error:  # the last one for "." before Python 3.13
             raise ToolError(f"{pattern!r} is no glob within this folder: {error}") from error
         files = []
         for path in paths:
