@@ -12,6 +12,7 @@ from blades._explain import explain_failure
 from blades._prompts.outgoing import has_reasoning, other_reasoning, sends_reasoning
 from blades._transport.cancel import OpeningFailed
 from blades._transport.client import ClientAdapter, base_url_of
+from blades._transport.threads import start_thread
 from blades._values import StreamState
 
 if TYPE_CHECKING:
@@ -138,9 +139,7 @@ class ClientHolder:
 
 def start_opening(opening: partial[None], scope: CancelScope, deadline: float | None) -> None:
     """Send a request in a background thread; in this one where none can be started, as at the interpreter's exit."""
-    try:
-        threading.Thread(target=opening, name="blades-open", daemon=True).start()
-    except RuntimeError:
+    if not start_thread(opening, "blades-open"):
         scope.read_inline(deadline)
         opening()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import threading
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
@@ -16,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 from blades._clock import monotonic
 from blades._errors import ToolError, ToolFailed
 from blades._preview import short_repr, type_name
+from blades._transport.threads import start_thread
 from blades._values import Reply, ToolResult
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Sequence
     from contextvars import Context
 
@@ -122,9 +123,7 @@ class Round:
         names = [tool.name for _, (tool, _) in waiting]
         for name in names[:MOST_THREADS]:
             target = functools.partial(self._run_waiting, waiting)
-            try:
-                threading.Thread(target=target, name=f"blades-tool-{name}", daemon=True).start()
-            except RuntimeError:  # no more threads; or the interpreter is exiting
+            if not start_thread(target, f"blades-tool-{name}"):
                 break
             self._ready = {position: ready for position, ready in self._ready.items() if ready[0].in_reader}
 

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_options": {"BOTTOM", "_option_types"},
     "_structured": {"BOTTOM"},
     "_tools": {"BOTTOM", "_structured"},
-    "_rounds": {"BOTTOM", "_clock", "_tools"},
+    "_rounds": {"BOTTOM", "_clock", "_tools", "_transport.threads"},
     "_call": {"BOTTOM", "_clock", "_options", "_wire", "_transport"},
     "_loop": {"BOTTOM", "_clock", "_options", "_transport", "_tools", "_rounds", "_call"},
     "_opening": {"BOTTOM", "_credentials", "_explain", "_prompts", "_transport"},

@@ -5,34 +5,18 @@ from __future__ import annotations
 import _thread
 import gzip
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
 import openai
 import pytest
 
 from blades import Agent, StreamState, StreamTimeout
+from blades._transport.deadlines import deadline_timer
 from blades.testing import Answer, LocalServer, Stall
-from cancel.scenes import FINISH
+from cancel.scenes import FINISH, no_threads
 from limits import LIMIT_SECONDS, SOON_SECONDS, wait_until
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 WORDS = ["word "] * 50  # more pieces than are read ahead
-
-
-@contextmanager
-def no_threads() -> Iterator[None]:
-    """Let nothing of ours start a thread; the servers of the tests have theirs already."""
-
-    def refuse(*_: object) -> NoReturn:
-        raise RuntimeError("can't start new thread")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_thread, "start_new_thread", refuse)
-        patch.setattr(threading.Thread, "start", refuse)
-        yield
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +103,36 @@ def test_status_is_the_official_clients(server: LocalServer, agent: Agent) -> No
         stream = agent.run_stream("go")
         with pytest.raises(openai.BadRequestError):
             stream.next()
+
+
+@pytest.mark.parametrize("name", ["blades-open", "blades-deadlines", "blades-tool-tool", "detached"])
+def test_an_exception_of_a_signal_handler_is_no_lack_of_threads(
+    name: str, server: LocalServer, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It arrives as it is, also a RuntimeError, which is what the interpreter raises if it starts no thread."""
+    wait_until(lambda: not deadline_timer._running)
+    start, start_detached = threading.Thread.start, _thread.start_new_thread
+    errors = [RuntimeError("soft limit")]
+
+    def tool() -> None:
+        """Do nothing."""
+
+    def interrupted_start(thread: threading.Thread) -> None:
+        if thread.name == name and errors:
+            raise errors.pop()
+        start(thread)
+
+    def interrupted_detached(function: Any, arguments: Any) -> None:
+        if errors:
+            raise errors.pop()
+        start_detached(function, arguments)
+
+    with monkeypatch.context() as patch:
+        if name == "detached":
+            patch.setattr(_thread, "start_new_thread", interrupted_detached)
+        else:
+            patch.setattr(threading.Thread, "start", interrupted_start)
+        server.add(Answer(tool_calls=[("tool", {})]))
+        with pytest.raises(RuntimeError, match="soft limit"):
+            agent.run("go", tools=[tool])
+    assert agent.run("again").complete

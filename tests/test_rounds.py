@@ -35,6 +35,7 @@ from blades._rounds import (
 from blades._tools import NO_OBJECT, Tool, ToolSet
 from blades._transport.events import StopEvent
 from blades._values import Reply, ToolCall, ToolResult
+from cancel.scenes import no_threads
 from limits import LIMIT_SECONDS
 
 if TYPE_CHECKING:
@@ -186,15 +187,11 @@ def test_a_tool_of_the_reader_runs_in_its_thread() -> None:
     database.close()
 
 
-def test_without_threads_the_reader_runs_the_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_threads_the_reader_runs_the_tools() -> None:
     """As at the interpreter's exit."""
-
-    def start(_: threading.Thread) -> None:
-        raise RuntimeError("can't create new thread at interpreter shutdown")
-
-    monkeypatch.setattr(threading.Thread, "start", start)
-    running = Running([Tool(lambda: threading.get_ident(), name="f")], ("f", "{}"), ("f", "{}"))  # noqa: PLW0108 - it has no signature
-    assert [result.text for result in running.finish()] == [str(threading.get_ident())] * 2
+    with no_threads():
+        running = Running([Tool(lambda: threading.get_ident(), name="f")], ("f", "{}"), ("f", "{}"))  # noqa: PLW0108 - it has no signature
+        assert [result.text for result in running.finish()] == [str(threading.get_ident())] * 2
 
 
 async def later(text: str) -> str:

@@ -8,12 +8,11 @@ shut down at the deadline, which is how a cancel wakes the reader as well.
 from __future__ import annotations
 
 import math
-import threading
 from typing import Final, Protocol, final
 
 from blades._clock import monotonic
 from blades._transport.condition import Condition
-from blades._transport.threads import track_fork
+from blades._transport.threads import start_thread, track_fork
 
 LINGER_SECONDS: Final = 1.0  # how long the thread stays without anything to do
 
@@ -51,15 +50,14 @@ class DeadlineTimer:
                 self._changed.notify()
                 return True
             self._running = True
+            started = False
             try:
-                threading.Thread(target=self._run, name="blades-deadlines", daemon=True).start()
-            except BaseException as error:
-                self._running = False
-                self._items.pop(item, None)
-                if isinstance(error, RuntimeError):  # no more threads, or the interpreter is exiting
-                    return False
-                raise
-            return True
+                started = start_thread(self._run, "blades-deadlines")
+            finally:
+                if not started:
+                    self._running = False
+                    self._items.pop(item, None)
+            return started
 
     def discard(self, item: Timed) -> None:
         """Forget an item. Takes no lock (a dict's pop is one step): ``__del__`` calls this, too."""

@@ -20,6 +20,7 @@ from blades._wire.chunked import LAST_CHUNK, Chunked
 if TYPE_CHECKING:
     from blades._transport.cancel import CancelScope
     from blades._transport.connection import TrackedConnection
+from blades._transport.threads import raised_by
 
 ENABLED = True
 """The switch: where this is False, every body is read through the HTTP library."""
@@ -96,7 +97,7 @@ class FastBody:
             watched = scope.begin_read(deadline)
             data = self._receive_from_socket(READ_BYTES) if watched else self._receive_with_timeout(deadline)
         except OSError as error:
-            if not raised_by_socket(error):
+            if not raised_by(error, __name__, ssl.__name__, socket.__name__):
                 raise  # by a signal handler of the caller's, in the midst of the call
             lost = error
         finally:
@@ -132,16 +133,3 @@ def clear_tls_errors(sock: socket.socket) -> None:
     """
     if isinstance(sock, ssl.SSLSocket):
         sock.context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
-
-
-def raised_by_socket(error: BaseException) -> bool:
-    """Return whether an exception comes from a socket's own method, called in the frame that has just caught it.
-
-    An exception of a signal handler that ran meanwhile has the handler's frame in its traceback.
-    """
-    entry = error.__traceback__
-    while entry is not None:
-        if entry.tb_frame.f_globals.get("__name__") not in {__name__, ssl.__name__, socket.__name__}:
-            return False
-        entry = entry.tb_next
-    return True

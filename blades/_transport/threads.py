@@ -6,12 +6,14 @@ The platform's facts:
   locks that other threads held, which nobody will release there. So a child abandons its copies at once.
 - At the interpreter's exit, daemon threads stop for ever wherever they are, with the locks that they hold. From Python
   3.12 on, no thread can be started then.
+- A signal handler may raise inside any call of the main thread, also while that one starts a thread.
 """
 
 from __future__ import annotations
 
 import _thread
 import sys
+import threading
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
@@ -45,6 +47,31 @@ def _abandon_all() -> None:
 register_at_fork(after_in_child=_abandon_all)
 
 
+def raised_by(error: BaseException, *modules: str) -> bool:
+    """Return whether an exception comes from these modules, called in the frame that has just caught it.
+
+    An exception of a signal handler that ran meanwhile has the handler's frame in its traceback.
+    """
+    entry = error.__traceback__ and error.__traceback__.tb_next
+    while entry is not None:
+        if entry.tb_frame.f_globals.get("__name__") not in modules:
+            return False
+        entry = entry.tb_next
+    return True
+
+
+def start_thread(target: Callable[[], object], name: str) -> bool:
+    """Start a daemon thread; return False where none can be started: too many, or the interpreter is exiting."""
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        if raised_by(error, threading.__name__):
+            return False
+        raise
+    return True
+
+
 def run_detached(function: Callable[[], object]) -> bool:
     """Run a function in a short-lived thread, without waiting for it to start; return False if that is impossible.
 
@@ -54,6 +81,8 @@ def run_detached(function: Callable[[], object]) -> bool:
         return False
     try:
         _thread.start_new_thread(function, ())
-    except RuntimeError:  # no more threads; or the process is ending, and its sockets with it
-        return False
+    except RuntimeError as error:
+        if raised_by(error, threading.__name__):  # no more threads; or the process is ending, and its sockets with it
+            return False
+        raise
     return True

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import gc
 import multiprocessing
 import socket
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import openai
+import pytest
 
 from blades import Agent, Stream
 from blades.testing import Answer, LocalServer, Stall
@@ -18,9 +21,7 @@ from limits import LIMIT_SECONDS, WRONG_PATH_SECONDS, wait_until
 from proxy import Proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pytest
+    from collections.abc import Callable, Iterator
 
     from blades._transport.events import Event
 
@@ -234,6 +235,20 @@ def cancel(stream: Stream, means: str) -> None:
         stream.cancel()
     else:
         stream.cancel_event.set()
+
+
+def refuse(*_: object) -> NoReturn:
+    raise RuntimeError("can't start new thread")
+
+
+@contextlib.contextmanager
+def no_threads() -> Iterator[None]:
+    """Let nothing of ours start a thread, as if the interpreter refused; the servers of the tests have theirs."""
+    refused = FunctionType(refuse.__code__, {"__name__": "threading", "RuntimeError": RuntimeError})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", refused)
+        patch.setattr(threading.Thread, "start", refused)
+        yield
 
 
 def resources() -> tuple[int, int]:
