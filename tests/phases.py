@@ -41,14 +41,19 @@ def show(name: str, stream: Stream) -> None:
     say(f"{name}: {text!r} {stream.state.value}")
 
 
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
 def main(base_url: str) -> None:
-    """Play the phases one after the other, on one agent."""
+    """Play the phases, on one agent."""
+    with Agent("phases", model="any", base_url=base_url, api_key="any") as agent:
+        play(agent)
 
-    def add(a: int, b: int) -> int:
-        """Add two numbers."""
-        return a + b
 
-    agent = Agent("phases", model="any", base_url=base_url, api_key="any")
+def play(agent: Agent) -> None:
+    """Play the phases one after the other."""
     show("plain", agent.run_stream("plain"))
     prompt = PromptTemplate().user("echo {{what}}").build(what="a & b")
     say(f"template: {agent.run(prompt).text!r} arrived")
