@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import selectors
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -25,11 +24,13 @@ On Linux and macOS it does. On Windows the other side is informed, but the threa
 closed: https://github.com/python/cpython/issues/91913. So there, only threads that nobody waits for read from sockets.
 """
 
-LONGEST_WAIT_SECONDS: Final = 0.1 if _WINDOWS else threading.TIMEOUT_MAX
+LONGEST_WAIT_SECONDS: Final = 0.1 if _WINDOWS else 5.0
 """How long a thread may wait for a lock, a queue or an event in one go.
 
-Elsewhere a signal interrupts such a wait. On Windows, Ctrl-C gets through only between two waits:
-https://github.com/python/cpython/issues/74157 (Python 3.14 mends it for locks, but not for all that waits).
+Elsewhere a signal interrupts such a wait, unless the system gave it to another thread, as Linux does where the main
+thread has one to look at already (signal(7), "Process-directed signals"): Python acts in the main thread, and wakes
+nobody. On Windows, Ctrl-C gets through only between two waits: https://github.com/python/cpython/issues/74157 (Python
+3.14 mends it for locks, but not for all that waits).
 """
 
 CLOCK_ID: Final[int | None] = getattr(time, "CLOCK_UPTIME_RAW", getattr(time, "CLOCK_MONOTONIC", None))

@@ -12,12 +12,20 @@ import argparse
 import json
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
-from blades import Agent
+from blades import Agent, Reply
 from shared import describe, settings, start
+
+
+def take(finished: SimpleQueue[Future[Reply]]) -> Future[Reply]:
+    """Wait for an answer. Ctrl-C may reach another thread: Python then acts when this one next wakes."""
+    while True:
+        with suppress(Empty):
+            return finished.get(timeout=0.5)
 
 
 def main() -> None:
@@ -38,8 +46,12 @@ def main() -> None:
         output = stack.enter_context(answers.open("a", encoding="utf-8"))
         pool = stack.enter_context(ThreadPoolExecutor(given.threads))
         stack.callback(stop.set)  # one event cancels the running requests and those not yet sent
+        finished: SimpleQueue[Future[Reply]] = SimpleQueue()
         futures = {pool.submit(agent.run, prompt, cancel=stop): number for number, prompt in todo.items()}
-        for count, future in enumerate(as_completed(futures), 1):
+        for future in futures:
+            future.add_done_callback(finished.put)
+        for count in range(1, len(futures) + 1):
+            future = take(finished)
             number, error = futures[future], future.exception()
             if error:  # no line: the next run tries again
                 failed += 1

@@ -17,6 +17,7 @@ import pytest
 
 from blades.testing import Answer, LocalServer, Stall
 from limits import LIMIT_SECONDS, START_SECONDS
+from other_thread import interrupt_other_thread
 from shared import settings
 
 if TYPE_CHECKING:
@@ -414,6 +415,20 @@ class TestFirstContact:
         assert "Traceback" not in errors
         assert example.returncode in (0, 130)
         assert server.requests[0].left.wait(LIMIT_SECONDS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sends a signal to one thread")
+def test_ctrl_c_that_reaches_another_thread(server: LocalServer, environment: dict[str, str]) -> None:
+    """Linux chooses another thread where the main thread has a signal to look at already; Python wakes nobody."""
+    server.default = Answer("half ", Stall())
+    Path("prompts.txt").write_text("Hello\n", encoding="utf-8")
+    arguments = ("prompts.txt", "answers.jsonl")
+    with started("many_prompts.py", environment, *arguments, stdin=subprocess.DEVNULL) as example:
+        assert server.wait_for_request(1, START_SECONDS).stalled.wait(LIMIT_SECONDS)
+        interrupt_other_thread(example.pid)
+        _, errors = example.communicate(timeout=START_SECONDS)
+    assert "Traceback" not in errors
+    assert example.returncode == 130
 
 
 SHORT = sorted({path.name for path in EXAMPLES.glob("*.py")} - {"fan_out_dask.py"})

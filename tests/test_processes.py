@@ -13,6 +13,7 @@ import pytest
 
 from blades.testing import Answer, LocalServer, Stall
 from limits import LIMIT_SECONDS, START_SECONDS
+from other_thread import interrupt_other_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,6 +91,19 @@ def test_ctrl_c(
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert "ignored" not in errors
     assert child.returncode == -signal.SIGINT
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sends a signal to one thread")
+def test_ctrl_c_that_reaches_another_thread(server: LocalServer, start: Callable[..., subprocess.Popen[str]]) -> None:
+    """A reader that waits for the headers wakes now and then, and finds that it was interrupted."""
+    server.add(Answer(before_headers=[Stall()]))
+    child = start(INTERRUPTED.format(body="pass"))
+    request = server.wait_for_request(timeout=START_SECONDS)
+    assert request.stalled.wait(LIMIT_SECONDS)
+    interrupt_other_thread(child.pid)
+    assert request.left.wait(LIMIT_SECONDS)
+    output, _ = child.communicate("\n", timeout=START_SECONDS)
+    assert output == "cancelled ''\n"
 
 
 RUNNING = """
