@@ -53,7 +53,7 @@ def test_the_readme_is_short() -> None:
 def test_hints_name_the_packages_of_an_extra() -> None:
     """They work however the library was installed, also where no package index has it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    source = "".join(path.read_text("utf-8") for path in (ROOT / "blades").rglob("*.py"))
+    source = "".join(path.read_text("utf-8") for path in Path(blades.__file__).parent.rglob("*.py"))
     assert f"{project['name']}[" not in source
     for extra in ("notebook", "speech", "testing"):
         packages = [item.partition(">=")[0] for item in project["optional-dependencies"][extra]]
