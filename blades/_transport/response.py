@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 from blades._clock import monotonic
 from blades._transport.cancel import ARRIVED, DRAIN_SECONDS, ConnectionLost, DeadlinePassed, RequestCancelled
 from blades._transport.connection import StaleConnection, TrackedConnection
+from blades._transport.encoding import decoded_pieces
 from blades._transport.threads import run_detached
 from blades._values import ResponseInfo, StreamState
 from blades._wire.inflate import ENCODINGS, Inflater
@@ -273,7 +274,7 @@ class ReadAheadResponse:
         stream = getattr(opened.raw, "stream", None)  # may have another name in a version to come
         understood = opened.encoding in {"", "identity"} or opened.encoding in ENCODINGS
         if stream is None or opened.is_closed or not understood:
-            yield from filter(None, opened.raw.iter_bytes())
+            yield from decoded_pieces(opened.raw, opened.encoding)
             return
         inflater = Inflater(opened.encoding) if opened.encoding in ENCODINGS else None
         for piece in stream:
