@@ -3,7 +3,7 @@ PYTHON ?= python3
 # The oldest versions that pyproject.toml allows.
 OLDEST := openai==2.0.0 chevron==0.14.0 python-dotenv==1.0.0 opentelemetry-api==1.20.0 opentelemetry-sdk==1.20.0 sentencex==1.0.30 markdown-it-py==4.0.0 nh3==0.3.0 trustme==1.2.0
 
-.PHONY: demo check docs test lint test-newest test-oldest test-slow-path test-next test-dist dist coverage test-engine test-browser bench demo-recording clean
+.PHONY: demo check docs test lint test-newest test-oldest test-slow-path test-other-platform test-next test-dist dist coverage test-engine test-browser bench demo-recording clean
 
 demo: .venv/demo
 	@.venv/bin/python examples/run_stream.py
@@ -34,6 +34,10 @@ test-oldest: .venv-oldest/test
 # Every body through the HTTP library, as on a platform or with a client where the fast path cannot be taken.
 test-slow-path: .venv/test
 	.venv/bin/python -m pytest --no-fast-path
+
+# As on Windows, as far as that can be done here: no shutdown() that wakes, no poll(), no fork, a coarse clock.
+test-other-platform: .venv/test
+	.venv/bin/python -m pytest --other-platform
 
 # A canary: pre-releases of the official client and of its HTTP libraries, also of a next major version.
 test-next: .venv-next/test

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from blades import Agent
-from blades._transport import fast_body, response
-from blades.testing import LocalServer
+import other_platform
 from limits import LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from blades import Agent
+    from blades.testing import LocalServer
+
+# What is imported of blades is imported in functions: `--other-platform` comes before.
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and every process that a test starts would ignore its Ctrl-C as well.
@@ -33,6 +35,8 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def server() -> Iterator[LocalServer]:
     """A local server that answers without pauses."""
+    from blades.testing import LocalServer
+
     with LocalServer(pace=0) as running:
         yield running
 
@@ -40,6 +44,8 @@ def server() -> Iterator[LocalServer]:
 @pytest.fixture
 def agent(server: LocalServer) -> Iterator[Agent]:
     """An agent that talks to `server`."""
+    from blades import Agent
+
     with Agent("test", model="test-model", base_url=server.base_url, api_key="test-key") as made:
         yield made
 
@@ -47,6 +53,8 @@ def agent(server: LocalServer) -> Iterator[Agent]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for the end of a body however busy the machine is: to count connections, not to measure the server."""
+    from blades._transport import response
+
     monkeypatch.setattr(response, "END_WAIT_SECONDS", 30.0)
     monkeypatch.setattr(response, "PROOF_WAIT_SECONDS", 30.0)
 
@@ -69,18 +77,23 @@ def in_thread() -> Iterator[Callable[[Callable[[], object]], threading.Thread]]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `test_mutations` and `test_soak` try more, and all tests run without the fast path."""
+    """Let `test_mutations` and `test_soak` try more, and all tests run without the fast path, or as on Windows."""
     parser.addoption("--mutations", type=int, default=20_000, help="how many damaged streams test_mutations tries")
     parser.addoption("--no-fast-path", action="store_true", help="read every body through the HTTP library")
+    parser.addoption("--other-platform", action="store_true", help="do all that differs on Windows as it is done there")
     parser.addoption("--soak", type=float, default=0.0, metavar="SECONDS", help="how long test_soak goes on at least")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Switch the fast path off if asked to (`make test-slow-path`).
+    """Switch the fast path off, or behave like Windows (`make test-slow-path`, `make test-other-platform`).
 
-    Tests of the fast path itself, and scripts in processes of their own, still take it.
+    Tests of the fast path itself, and scripts in processes of their own, still do as here and now.
     """
+    if config.getoption("--other-platform"):
+        other_platform.pretend()
     if config.getoption("--no-fast-path"):
+        from blades._transport import fast_body
+
         fast_body.ENABLED = False
 
 

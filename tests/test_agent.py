@@ -417,14 +417,19 @@ class TestElsewhere:
         assert server.connections == 2
         assert server.connection_log[0].closed_by_client.wait(LIMIT_SECONDS)
 
-    def test_close_before_the_request_is_sent(self, server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_close_before_the_request_is_sent(
+        self,
+        server: LocalServer,
+        monkeypatch: pytest.MonkeyPatch,
+        in_thread: Callable[[Callable[[], object]], threading.Thread],
+    ) -> None:
         """The stream has a client all the same, which is closed with it."""
         openings: list[Callable[[], None]] = []
         monkeypatch.setattr("blades._agent.start_opening", lambda opening, *_: openings.append(opening))
         agent = make(base_url=server.base_url)
         stream = agent.run_stream("go")
         agent.close()
-        openings[0]()
+        in_thread(openings[0])
         assert stream.reply().complete
         assert server.connection_log[0].closed_by_client.wait(LIMIT_SECONDS)
 

@@ -272,8 +272,12 @@ def handler(slow: Slow, chat: Any) -> Stream[Any]:
     return stream
 
 
+BY_SIGNAL = [ctrl_c, handler] if hasattr(signal, "pthread_kill") else []  # not on Windows
+
+
 @pytest.mark.parametrize(
-    "cancel", [cancel_method, cancel_own_event, cancel_event, cancel_other_event, leave_loop, drop, ctrl_c, handler],
+    "cancel",
+    [cancel_method, cancel_own_event, cancel_event, cancel_other_event, leave_loop, drop, *BY_SIGNAL],
     ids=lambda function: function.__name__,
 )  # fmt: skip
 def test_a_cancel_while_a_tool_runs(cancel: Callable[[Slow, Any], Stream[Any] | None]) -> None:
@@ -816,6 +820,7 @@ class BoomError(Exception):
 # Thread.start(), interrupted by an exception, leaves a thread that stumbles over it and says so.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends signals")
 def test_an_exception_of_a_signal_handler_at_any_moment() -> None:
     """It arrives as it is; the stream has ended, what it leaves can be sent, and no connection stays open."""
 

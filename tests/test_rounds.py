@@ -490,6 +490,7 @@ def test_a_cancel_while_approving_starts_nothing() -> None:
     assert running.round.texts() == [CANCELLED_BEFORE] * 2
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends signals")
 def test_the_event_can_be_set_by_a_signal_handler_while_the_reader_waits_for_it() -> None:
     """Its lock is re-entrant."""
     event = StopEvent()

@@ -16,6 +16,7 @@ from cancel.scenes import FINISH, InThread
 from limits import LIMIT_SECONDS
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends signals")
 def test_signal_handler_that_cancels(server: LocalServer, agent: Agent) -> None:
     """The handler interrupts the reading thread everywhere; nothing hangs, and every state is right."""
     server.default = "one two three four five six seven eight nine ten"
