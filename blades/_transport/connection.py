@@ -24,10 +24,8 @@ from blades._transport.cancel import POLL_RESOLUTION_SECONDS, shut_down
 from blades._transport.network_stream import (
     HTTP2_PREFACE,
     beginning,
-    disproven_kinds,
-    proven_kinds,
-    reading_kinds,
     speaks_http2,
+    stream_kinds,
     with_timeout,
 )
 
@@ -153,7 +151,7 @@ class TrackedConnection:
             return data
         if not data:
             self._raise_if_stale()
-        reading_kinds.add(self.kind)
+        stream_kinds.note_read(self.kind)
         self._received_bytes += len(data)
         self.last_bytes = (self.last_bytes + data)[-len(LAST_CHUNK) :]
         if self._awaits_headers:
@@ -189,7 +187,7 @@ class TrackedConnection:
 
     def raise_if_answered_in_advance(self) -> None:
         """Raise `StaleConnection` if no byte has arrived since the request: what was read answers another."""
-        if self.kind not in reading_kinds or self._received_bytes or self.multiplexed:
+        if not stream_kinds.is_read(self.kind) or self._received_bytes or self.multiplexed:
             return
         if self._scope is not None and self._requests > 1:
             self.retire()
@@ -222,30 +220,32 @@ class TrackedConnection:
     @property
     def has_leftover(self) -> bool:
         """Whether something has come after the end of a chunked answer, as far as that is seen here."""
-        seen = self.kind in reading_kinds and self.kind not in disproven_kinds
-        return seen and not self.last_bytes.endswith(LAST_CHUNK[1:])
+        return self._is_read_here and not self.last_bytes.endswith(LAST_CHUNK[1:])
 
     @property
     def is_proven(self) -> bool:
         """Whether the library is known to read what is pushed back."""
-        return self.kind in proven_kinds
+        return stream_kinds.is_proven(self.kind)
 
     def prove(self) -> None:
         """Note that the library has read what was pushed back, if it has."""
         if not self._withheld:
-            disproven_kinds.discard(self.kind)
-            proven_kinds.add(self.kind)
+            stream_kinds.note_proof(self.kind)
 
     def disprove(self) -> None:
         """Note that the library has not read what was pushed back: no further body is withheld from it."""
-        if self.kind not in proven_kinds:
-            disproven_kinds.add(self.kind)
+        stream_kinds.note_wait_in_vain(self.kind)
 
     @property
     def unused_method(self) -> str | None:
         """The name of a method that the library does not call any more, once an answer has been read."""
-        reads = self.kind in reading_kinds and self.kind not in disproven_kinds
-        return ("read" if not reads else None) if self._writes_here else "write"
+        if not self._writes_here:
+            return "write"
+        return None if self._is_read_here else "read"
+
+    @property
+    def _is_read_here(self) -> bool:
+        return stream_kinds.is_read(self.kind) and not stream_kinds.is_read_past(self.kind)
 
     def _begin_request(self, begin: bytes) -> None:
         """Find the scope of a request, and refuse a connection that must not carry it.
@@ -315,7 +315,7 @@ class TrackedConnection:
         head = data[:end].lower()
         if (
             end >= 3  # it was found
-            and self.kind not in disproven_kinds
+            and not stream_kinds.is_read_past(self.kind)
             and head.startswith(b"http/1.1 200")
             and b"\n\n" not in head
             and b"\ntransfer-encoding: chunked\r\n" in head

@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, final
 
 HTTP2_PREFACE: Final = b"PRI * HTTP/2.0"
 
-proven_kinds: Final[set[type]] = set()
-"""Kinds of network streams whose library was seen to read through `TrackedConnection.read` what follows the headers.
 
-A library that read it past the wrapper would wait for ever for the last chunk that is pushed back to it. So until that
-was seen once, it is given back to the library in a thread of its own; and where it was waited for in vain, every
-further body is read through the library.
-"""
+@final
+class StreamKinds:
+    """What is known of each kind of network stream: how its library reads, as far as that was seen.
 
-disproven_kinds: Final[set[type]] = set()
-reading_kinds: Final[set[type]] = set()  # whose library was seen to read through the wrapper at all
+    ::
+
+        read ──> proven | read past
+
+    A library that read a body past `TrackedConnection.read` would wait for ever for the last chunk that is pushed back
+    to it. So until one was seen to read that, it is pushed back in a thread of its own; and where it was waited for in
+    vain, every further body is read through the library. What was seen stays true: nothing is ever removed here, and a
+    proof, which may come late, counts more than a wait in vain. So no lock is needed.
+    """
+
+    def __init__(self) -> None:
+        self._read: set[type] = set()
+        self._proven: set[type] = set()
+        self._waited_in_vain: set[type] = set()
+
+    def note_read(self, kind: type) -> None:
+        """Note that the library has read through the wrapper: the headers at least."""
+        self._read.add(kind)
+
+    def note_proof(self, kind: type) -> None:
+        """Note that the library has read what was pushed back."""
+        self._proven.add(kind)
+
+    def note_wait_in_vain(self, kind: type) -> None:
+        """Note that the library has not read what was pushed back."""
+        self._waited_in_vain.add(kind)
+
+    def is_read(self, kind: type) -> bool:
+        """Return whether the library reads through the wrapper at all."""
+        return kind in self._read
+
+    def is_proven(self, kind: type) -> bool:
+        """Return whether the library is known to read what is pushed back."""
+        return kind in self._proven
+
+    def is_read_past(self, kind: type) -> bool:
+        """Return whether the library seems to read bodies past the wrapper."""
+        return kind in self._waited_in_vain and kind not in self._proven
+
+
+stream_kinds: Final = StreamKinds()
 
 
 def speaks_http2(stream: Any) -> bool:
