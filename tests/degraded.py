@@ -1,21 +1,30 @@
 """Streams on an official client, or an HTTP library, that a release to come has changed: one change for each process.
 
-``python degraded.py CHANGE`` edits the source of foreign modules as they are imported, plays the scenes of cancelling,
-retrying and reading, and prints what came of each as JSON, for `test_degrade`.
+``python degraded.py [--other-platform] CHANGE...`` edits the source of foreign modules as they are imported, plays the
+scenes of cancelling, retrying and reading, and prints what came of each change as a line of JSON, for `test_degrade`.
+Each change has a process of its own, forked where that is possible: then what no change touches is imported once.
 """
 
 from __future__ import annotations
 
+import faulthandler
+import gc
 import importlib.abc
 import importlib.machinery
 import json
 import logging
+import os
 import re
+import ssl
+import subprocess
 import sys
 import threading
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import other_platform
+from limits import SOON_SECONDS, START_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -268,17 +277,20 @@ class EditingFinder(importlib.abc.MetaPathFinder):
     """Finds the modules that are to be edited, and edits them."""
 
     def __init__(self, edits: Sequence[Edit]) -> None:
+        self.loaded: set[str] = set()
         self.edits: dict[str, list[tuple[str, str]]] = {}
         for module, pattern, replacement in edits:
             self.edits.setdefault(module, []).append((pattern, replacement))
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> Any:
         """See the base class."""
-        edits = self.edits.get(re.sub(r"^(httpx|httpcore)2\b", r"\1", name))
+        name_in_edits = re.sub(r"^(httpx|httpcore)2\b", r"\1", name)
+        edits = self.edits.get(name_in_edits)
         spec = None if edits is None else importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None:
             assert spec.origin is not None
             spec.loader = EditingLoader(name, spec.origin, edits or [])
+            self.loaded.add(name_in_edits)
         return spec
 
 
@@ -489,18 +501,63 @@ def play(name: str) -> dict[str, Any]:
             except BaseException:  # whatever it is, the test shows it
                 failures[scene] = traceback.format_exc()
         server.release()
-    return {"failures": failures, "warnings": warnings.messages}
+    return {"name": name, "failures": failures, "warnings": warnings.messages}
+
+
+# Most of the time of the official client's import goes into its types. No change touches these modules, which import
+# nothing that a change touches, but for annotations.
+UNCHANGED = {
+    "openai": [["types"], ["_models"], ["_types"], ["_utils"], ["_compat"], ["_constants"]],
+    "httpx": [["_config"], ["_exceptions"], ["_types"], ["_urlparse"], ["_urls"], ["_utils"]],
+}
+
+
+def is_changeable(name: str) -> bool:
+    """Return whether a module has to be imported again after a change."""
+    library, *module = re.sub(r"^(httpx|httpcore)2\b", r"\1", name).split(".")
+    return library in {"openai", "httpx", "httpcore"} and module[:1] not in UNCHANGED.get(library, [])
+
+
+def each_in_a_process(names: Sequence[str]) -> str:
+    """Return each name in a process of its own, one after the other; exit in this one when they have ended."""
+    if len(names) == 1:
+        return names[0]
+    if hasattr(os, "fork"):
+        __import__("openai.types")
+        gc.freeze()  # else each child's collections go through all of it
+    for name in names:
+        if not hasattr(os, "fork"):
+            subprocess.run([sys.executable, __file__, name], check=False)
+        elif (child := os.fork()) == 0:
+            return name
+        else:
+            os.waitpid(child, 0)
+    raise SystemExit(0)
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, EditingFinder(CHANGES[sys.argv[1]].edits))
-
-    import openai
+    names = sys.argv[1:]
+    if names[0] == "--other-platform":
+        other_platform.pretend()
+        del names[0]
 
     import http2
     from blades import Agent, StreamInterrupted, StreamServerError, StreamState, StreamTimeout
     from blades._transport import response
     from blades.testing import Answer, Cut, LocalServer, Stall
-    from limits import SOON_SECONDS, wait_until
 
-    sys.stdout.write(json.dumps(play(sys.argv[1])))
+    changed = each_in_a_process(names)
+    finder = EditingFinder(CHANGES[changed].edits)
+    sys.meta_path.insert(0, finder)
+    for module in filter(is_changeable, list(sys.modules)):
+        del sys.modules[module]
+    ssl.SSLContext.load_verify_locations = lambda *_, **_named: None  # type: ignore[method-assign]  # takes 20 ms
+
+    import openai
+
+    faulthandler.dump_traceback_later(START_SECONDS, exit=True)
+    outcome = play(changed)
+    assert finder.loaded == finder.edits.keys(), "a module was not edited"
+    sys.stdout.write(json.dumps(outcome) + "\n")
+    sys.stdout.flush()
+    os._exit(0)  # an orderly exit takes almost as long as the scenes
