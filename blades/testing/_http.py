@@ -81,9 +81,15 @@ class Received(NamedTuple):
 
 @final
 class Wire:
-    """A non-blocking socket that notices a disconnect during every operation. For its own thread only."""
+    """A non-blocking socket that notices a disconnect during every operation. For its own thread only.
 
-    def __init__(self, sock: socket.socket) -> None:
+    Args:
+        sock: The connection.
+        closing: A socket on which something arrives, and is never read, when the server closes. On Windows, shutting
+            the connection down wakes nobody.
+    """
+
+    def __init__(self, sock: socket.socket, closing: socket.socket) -> None:
         self.received = bytearray()
         """Bytes that have arrived and were not taken yet."""
         self._sock = sock
@@ -91,6 +97,8 @@ class Wire:
         self._next_check_at = 0.0
         self._selector = Selector()
         self._selector.register(sock, selectors.EVENT_READ)
+        self._selector.register(closing, selectors.EVENT_READ)
+        self._closing = closing
 
     def close(self) -> None:
         """Release the selector; the caller closes the socket."""
@@ -105,7 +113,7 @@ class Wire:
             try:
                 sock.do_handshake()
             except self._retryable:
-                self._selector.select()
+                self._select(None)
             except OSError:
                 raise ClientLeft from None
             else:
@@ -119,12 +127,18 @@ class Wire:
         """
         if writable:
             self._selector.modify(self._sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
-        ready = [key.fileobj for key, _ in self._selector.select(timeout)]
+        ready = self._select(timeout)
         if writable:
             self._selector.modify(self._sock, selectors.EVENT_READ)
         self._next_check_at = now() + 0.005
         if self._sock in ready:
             self._receive()
+        return ready
+
+    def _select(self, timeout: float | None) -> list[Any]:
+        ready = [key.fileobj for key, _ in self._selector.select(timeout)]
+        if self._closing in ready:
+            raise ClientLeft
         return ready
 
     def _receive(self) -> None:

@@ -199,10 +199,10 @@ class LocalServer:
         self._wakeup[1].send(b"\0")
         self._acceptor.join()
         shutdown(self._listener)
-        for listening in (self._listener, *self._wakeup, *self._fillers):
-            listening.close()
         for thread in self._threads:
             thread.join(max(0.0, deadline - now()))
+        for listening in (self._listener, *self._wakeup, *self._fillers):
+            listening.close()
         if self._directory is not None:
             self._directory.cleanup()
 
@@ -241,7 +241,7 @@ class LocalServer:
                 self._sockets[connection.number] = sock
                 if self._closing:
                     return
-            wire = Wire(sock)
+            wire = Wire(sock, self._wakeup[0])
             self._serve_requests(connection, wire, sock)
         except (ClientLeft, OSError):
             if not self._closing:
