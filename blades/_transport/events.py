@@ -15,7 +15,7 @@ from operator import call
 from typing import TYPE_CHECKING, Final, Protocol, cast, final
 
 from blades._transport.condition import Condition
-from blades._transport.threads import track_fork
+from blades._transport.threads import start_thread, track_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,6 +55,16 @@ class Watcher(Protocol):
     def discard(self, scope: Pollable) -> None:
         """Stop watching. Takes no lock: ``__del__`` calls this, too."""
         ...
+
+
+def start_watcher(target: Callable[[], object], name: str) -> None:
+    """Start a thread that watches events.
+
+    Raises:
+        RuntimeError: None can be started.
+    """
+    if not start_thread(target, name):
+        raise RuntimeError(f"expected a thread to watch events ({name}), got none: the system can start no more")
 
 
 def is_set(event: Event) -> bool:
@@ -105,7 +115,7 @@ class EventPoller:
             if not self._running:
                 self._running = True
                 try:
-                    threading.Thread(target=self._run, name="blades-poller", daemon=True).start()
+                    start_watcher(self._run, "blades-poller")
                 except BaseException:  # Ctrl-C as well
                     self._running = False
                     raise
@@ -182,7 +192,7 @@ class EventWaiters:
             if not is_new:
                 return
             try:
-                threading.Thread(target=self._run, args=(waiter,), name="blades-event", daemon=True).start()
+                start_watcher(partial(self._run, waiter), "blades-event")
             except BaseException:
                 del self._waiters[id(event)], self._waiter_of[scope]
                 raise

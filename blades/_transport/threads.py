@@ -61,15 +61,37 @@ def raised_by(error: BaseException, *modules: str) -> bool:
 
 
 def start_thread(target: Callable[[], object], name: str) -> bool:
-    """Start a daemon thread; return False where none can be started: too many, or the interpreter is exiting."""
+    """Start a daemon thread; return False where none can be started: too many, or the interpreter is exiting.
+
+    Raises:
+        BaseException: What a signal handler of the caller's has raised meanwhile; the thread may run.
+    """
     thread = threading.Thread(target=target, name=name, daemon=True)
     try:
         thread.start()
-    except RuntimeError as error:
-        if raised_by(error, threading.__name__):
+    except Exception as error:
+        if not raised_by(error, threading.__name__):
+            raise
+        replaced = _replaced_in_start(error)
+        if replaced is None:
             return False
-        raise
-    return True
+    else:
+        return True
+    raise replaced
+
+
+def _replaced_in_start(error: Exception) -> BaseException | None:
+    """Return the handler's exception that `threading.Thread.start` has stumbled over; None if there was none.
+
+    Interrupted while it waits for the thread, that method releases a lock that it does not hold, or deletes an entry
+    that is not there, and raises a RuntimeError or a KeyError about that.
+    """
+    replaced = error.__context__
+    if replaced is None or replaced.__traceback__ is None:
+        return None
+    # The traceback begins where the exception is handled: an exception that the caller is handling began elsewhere.
+    is_ours = replaced.__traceback__.tb_frame.f_globals.get("__name__") == threading.__name__
+    return replaced if is_ours else None
 
 
 def run_detached(function: Callable[[], object]) -> bool:
