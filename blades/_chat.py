@@ -140,7 +140,7 @@ class Chat(Generic[T_co]):
             self._messages[:] = [kept for kept in self._messages if id(kept) not in asked]
         elif turn.state.value is StreamState.FINISHED:
             self._messages += prompt_of(messages).to_saved()
-        else:
+        else:  # cancelled, or failed after tools have run
             *whole, last = messages
             if last.role != "assistant":  # cancelled between two rounds of tool calls
                 whole, last = [*whole, last], Message("assistant", "")

@@ -31,7 +31,7 @@ LONGEST_WAIT_SECONDS: Final = 1.0
 
 
 @final
-class Switch:
+class StopSwitch:
     """What ends with the stream: the call under way, the round under way, and the event that the tools were given.
 
     It is an object of its own, so that the state does not refer to the loop: nothing would be released before the
@@ -87,7 +87,7 @@ class ToolLoop:
         approve: Approve | None = None,
         start_span: StartSpan | None = None,
     ) -> None:
-        self._switch = Switch()
+        self._switch = StopSwitch()
         self.state = CallState(self._switch.stop)
         self.scope = CancelScope(self.state, event)
         self._send = send
@@ -102,7 +102,7 @@ class ToolLoop:
         # exception between any two.
         self._steps: tuple[tuple[Call, Round | None], ...] = ()
         self._exceeded = False
-        self._callers_own: Exception | None = None  # what `approve` has raised
+        self._approve_error: Exception | None = None  # what `approve` has raised: not a failure of the stream
         self._results = 0
         timeout = timeouts.timeout
         self._ends_by = math.inf if timeout is None else self.state.started_at + timeout
@@ -123,8 +123,8 @@ class ToolLoop:
                 if token is not None and self.state.active:
                     return self._advance()
             except Exception as error:
-                is_callers_own = error is self._callers_own
-                self._callers_own = None  # and no local variable: the traceback of the exception has this frame
+                is_callers_own = error is self._approve_error
+                self._approve_error = None  # and no local variable: the traceback of the exception has this frame
                 if is_callers_own or not self._is_failure(error):
                     raise
                 if isinstance(error, StreamError):
@@ -205,7 +205,7 @@ class ToolLoop:
             try:
                 tools.ask(self._approve)
             except Exception as error:
-                self._callers_own = error
+                self._approve_error = error
                 raise
             self._raise_if_late()
         tools.start()

@@ -57,8 +57,8 @@ class Round:
     """The calls of one answer, on their way to their results.
 
     The reader's thread makes it, starts it, and takes one outcome after the other; `stop` is called from any thread.
-    Two things are decided once for each call, by the atomic `dict.setdefault`: whether it starts before the end, and
-    whether its result is returned before the end.
+    Two things are decided once for each call, by the atomic `dict.setdefault`: whether it starts before the
+    stream ends, and whether its result is returned before that.
 
     Args:
         calls: The calls, in order.
@@ -128,7 +128,9 @@ class Round:
             self._ready = {position: ready for position, ready in self._ready.items() if ready[0].in_reader}
 
     def next_outcome(self) -> Outcome | None:
-        """Return an outcome that is known, or run a tool in this thread for one; None if all others will be delivered.
+        """Return an outcome without waiting: of a refused call, or of a tool that this thread runs now.
+
+        None: all others will be delivered.
 
         Raises:
             BaseException: A tool that runs here was interrupted, for instance by Ctrl-C.

@@ -58,7 +58,7 @@ class Tool:
         ImportError: pydantic 1 is installed.
     """
 
-    __slots__ = ("_adapter", "_events", "_given", "description", "function", "in_reader", "name", "parameters")
+    __slots__ = ("_adapter", "_events", "_made_from", "description", "function", "in_reader", "name", "parameters")
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Tool:
             )
         self.description: str = description if description is not None else _docstring(target)
         self.in_reader = in_reader
-        self._given = (function, name, description, in_reader)
+        self._made_from = (function, name, description, in_reader)  # for pickle
         shown, self._events = _read_signature(function, target, self.name)
         self._adapter = _make_adapter(self.name, shown)
         self.parameters: dict[str, Any] = _schema(self._adapter, shown)
@@ -126,7 +126,7 @@ class Tool:
         return list(value) if isinstance(value, Iterator) else value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, self._given
+        return _restore, self._made_from
 
     def __repr__(self) -> str:
         return f"Tool({self.name!r})"
@@ -149,7 +149,7 @@ class ToolSet:
             raise TypeError(f"expected a list of tools, got {type_name(tools)}: put it into a list")
         self._tools: dict[str, Tool] = {}
         self.offered: list[Mapping[str, Any]] = []
-        self._foreign: set[str] = set()
+        self._foreign: set[str] = set()  # the names of tools that are dicts: the caller runs them
         for given in tools:
             if isinstance(given, Mapping):
                 self.offered.append(given)
@@ -292,7 +292,7 @@ def _resolve_annotation(parameter: inspect.Parameter, target: object, name: str)
 
 
 def _make_adapter(name: str, shown: Mapping[str, _Parameter]) -> TypeAdapter[Any]:
-    """Make what validates the arguments: as those of a TypedDict, whose keys may have any name."""
+    """Make the validator of the arguments: of a TypedDict, since the fields of a model may not have any name."""
     pydantic = import_pydantic("Tool")
     import typing_extensions
 
@@ -306,7 +306,7 @@ def _make_adapter(name: str, shown: Mapping[str, _Parameter]) -> TypeAdapter[Any
         adapter = pydantic.TypeAdapter(kind)
         adapter.json_schema()
     except (pydantic.PydanticUserError, NameError, RuntimeError):
-        for key, (annotation, _) in shown.items():
+        for key, (annotation, _) in shown.items():  # which parameter is it?
             try:
                 pydantic.TypeAdapter(annotation).json_schema()
             except Exception as error:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class DeferredInterrupt:
     """Defers Ctrl-C, which may otherwise raise between any two steps, to the end of a ``with`` block.
 
-    In another thread than the main one it does nothing: Python interrupts only that.
+    It does nothing in other threads than the main one: Python raises KeyboardInterrupt in that one only.
     """
 
     def __init__(self) -> None:

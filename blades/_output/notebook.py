@@ -52,7 +52,7 @@ def display_stream(stream: PresentableStream) -> None:
             while not transcript.news.wait(LONGEST_WAIT_SECONDS):
                 pass
             transcript.news.clear()
-            with DeferredInterrupt():  # else a display might be shown, and not known to be
+            with DeferredInterrupt():  # else a display might be shown without its handle being kept
                 pause = view.draw()
     except KeyboardInterrupt:
         stopped = True

@@ -1,4 +1,4 @@
-"""Text as HTML that shows it as it is: pure."""
+"""Plain text as HTML, where it looks the same: pure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Block:
 
 
 def escape_text(text: str) -> str:
-    """Return text as HTML in which a front end finds no formula: the signs of one stand in elements of their own."""
+    """Return text as HTML in which a front end finds no formula: each sign of one is in an element of its own."""
     return re.sub(r"[$\\]", r"<span>\g<0></span>", escape(text, quote=False))
 
 
 @final
 class PlainRenderer:
-    """Shows a text as it is, for where the two libraries are not installed."""
+    """Shows a text as it is, where markdown-it-py or nh3 is not installed."""
 
     is_rich = False
     has_references = False
