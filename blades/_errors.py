@@ -221,14 +221,37 @@ def without_traceback(error: AnyError) -> AnyError:
     return copy
 
 
-def _copy_error(error: AnyError) -> AnyError:
-    """Copy one exception without its traceback, context and cause; return the exception itself if that fails."""
+def clear_frames(error: BaseException | None) -> None:
+    """Drop the local variables of the frames that an exception has passed, and those of what it was raised from.
+
+    Whoever keeps the exception must not keep them in turn. And in CPython 3.12 and 3.13, `contextlib` leaves a cycle
+    in the frame that has thrown an exception into a generator, which would keep the whole stack until it is collected.
+    """
+    import traceback  # only a failure needs it
+
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def _copy_error(error: AnyError, *, nested: bool = True) -> AnyError:
+    """Copy one exception without its traceback, context and cause; return the exception itself if that fails.
+
+    The exceptions among its arguments are copied likewise: the HTTP library's are made of those of the layer below.
+    """
     kind = type(error)
     built_in: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    arguments = error.args
+    if nested:
+        arguments = tuple(
+            _copy_error(item, nested=False) if isinstance(item, BaseException) else item for item in arguments
+        )
     try:
         # The class's own constructor is not called: its parameters are unknown.
-        copy: AnyError = built_in.__new__(kind, *error.args)
-        built_in.__init__(copy, *error.args)
+        copy: AnyError = built_in.__new__(kind, *arguments)
+        built_in.__init__(copy, *arguments)
     except Exception:  # whatever a foreign class does: the original will do
         return error
     vars(copy).update(vars(error))

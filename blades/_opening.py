@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from blades._credentials import explain_client_failure, find_endpoint
-from blades._errors import ConfigError
+from blades._errors import ConfigError, clear_frames
 from blades._explain import explain_failure
 from blades._prompts.outgoing import has_reasoning, other_reasoning, sends_reasoning
 from blades._transport.cancel import OpeningFailed
@@ -149,13 +149,11 @@ def send_request(holder: ClientHolder, request: Request, scope: CancelScope) -> 
     try:
         holder.open_stream(request, scope)
     except BaseException as error:  # raised again by the stream's next(), in the reader's thread
-        import traceback  # only a failure needs it
-
         with suppress(Exception):  # a note is no reason to leave the reader without an answer
             holder.explain(error)
         # Whoever keeps the exception keeps these frames: they must not keep client, connections and prompt in turn.
         del holder, request
-        traceback.clear_frames(error.__traceback__)
+        clear_frames(error)
         scope.deliver(OpeningFailed(error))
 
 

@@ -194,3 +194,15 @@ def test_what_cannot_be_copied_is_kept() -> None:
     with pytest.raises(pydantic.ValidationError) as caught:
         pydantic.TypeAdapter(int).validate_python("no number")
     assert without_traceback(caught.value) is caught.value
+
+
+def test_the_exceptions_among_its_arguments_are_copied_as_well() -> None:
+    """The HTTP library's are made of those of the layer below, whose tracebacks refer to the same frames."""
+    try:
+        raise OSError(5, "below")
+    except OSError as below:
+        error = ConnectionError(below)
+    copy = without_traceback(error)
+    assert repr(copy) == repr(error)
+    assert error.args[0].__traceback__ is not None
+    assert copy.args[0].__traceback__ is None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import _thread
+import builtins
 import gzip
 import threading
+from types import FunctionType
 from typing import Any
 
 import openai
@@ -135,4 +137,24 @@ def test_an_exception_of_a_signal_handler_is_no_lack_of_threads(
         server.add(Answer(tool_calls=[("tool", {})]))
         with pytest.raises(RuntimeError, match="soft limit"):
             agent.run("go", tools=[tool])
+    assert agent.run("again").complete
+
+
+def test_nor_is_one_that_the_threading_module_replaces(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised while `threading` waits for a lock, it can leave that lock released: the module then complains of it."""
+
+    def interrupted(_: threading.Thread) -> None:
+        try:
+            raise SystemError("soft limit")
+        finally:
+            raise RuntimeError("release unlocked lock")
+
+    start = FunctionType(interrupted.__code__, {**vars(builtins), "__name__": "threading"})
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        try:
+            raise KeyError
+        except KeyError:  # the caller handles an exception of its own
+            with pytest.raises(SystemError, match="soft limit"):
+                agent.run_stream("go")
     assert agent.run("again").complete

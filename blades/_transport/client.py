@@ -10,12 +10,12 @@ from __future__ import annotations
 # the midst of a fork that waits for the import.
 import concurrent.futures.thread  # noqa: F401
 import threading
-import traceback
 import weakref
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 
+from blades._errors import clear_frames
 from blades._platform import SHUTDOWN_WAKES, register_at_fork
 from blades._transport import fast_body
 from blades._transport.cancel import RequestCancelled
@@ -164,7 +164,7 @@ class ClientAdapter:
             opened = self._open(body, scope)
         except RequestCancelled as cancelled:
             # In the frames that it passed are cycles, which keep the client until the next garbage collection.
-            traceback.clear_frames(cancelled.__traceback__)
+            clear_frames(cancelled)
         finally:
             if opened is None:
                 self.response_closed()
@@ -212,7 +212,7 @@ class ClientAdapter:
             try:
                 return self._request(client, body, scope)
             except StaleConnection as stale:
-                traceback.clear_frames(stale.__traceback__)
+                clear_frames(stale)
                 scope.needs_fresh_connection()
                 if scope.retries:
                     remaining = getattr(self._client, "max_retries", scope.retries) - scope.retries

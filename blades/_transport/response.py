@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from blades._clock import monotonic
+from blades._errors import clear_frames
 from blades._transport.cancel import ARRIVED, DRAIN_SECONDS, ConnectionLost, DeadlinePassed, RequestCancelled
 from blades._transport.connection import StaleConnection, TrackedConnection
 from blades._transport.encoding import decoded_pieces
@@ -229,9 +230,10 @@ class ReadAheadResponse:
                 scope.deliver(piece)
             else:
                 scope.deliver(b"")
-        except (RequestCancelled, StaleConnection):
-            pass
+        except (RequestCancelled, StaleConnection) as error:
+            clear_frames(error)
         except Exception as error:  # whatever it is, the reader judges it
+            clear_frames(error)
             scope.deliver(ConnectionLost(error))
         finally:
             self._opened.release()
