@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from blades._credentials import explain_client_failure, find_endpoint
 from blades._errors import ConfigError, clear_frames
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from blades._prompts.outgoing import Reasoning
     from blades._transport.cancel import CancelScope
 
+STREAMS_OF_A_CLIENT: Final = 100
+"""How many streams of one client may be open: at each request, and each end of an answer, the HTTP library looks at all
+connections in the client's pool. This is as many as the pool keeps when they are idle; it has no more than 1,000."""
+
 
 @final
 class Request(NamedTuple):
@@ -42,7 +46,8 @@ class Request(NamedTuple):
 class ClientHolder:
     """The official client of one process, created by the first thread that opens a stream.
 
-    Importing the client takes half a second. `_lock` guards `_adapter` and `_closed`.
+    Importing the client takes half a second. An agent whose streams are many at the same time makes several clients.
+    `_lock` guards `_adapters` and `_closed`.
     """
 
     def __init__(
@@ -54,7 +59,7 @@ class ClientHolder:
         self._max_retries = max_retries
         self._lock = threading.Lock()
         self._endpoint: Endpoint | None = None
-        self._adapter: ClientAdapter | None = None
+        self._adapters: list[ClientAdapter] = []
         self._closed = False
         self._reasoning: dict[str, Reasoning] = {}  # what a model's server has wanted, where that is not the default
 
@@ -71,29 +76,31 @@ class ClientHolder:
         return None if self._endpoint is None else self._endpoint.base_url or None
 
     def acquire_adapter(self) -> ClientAdapter:
-        """Return the client, which counts one stream more; make it when there is none, or it was closed.
+        """Return a client, which counts one stream more; make one where none can take it, or all were closed.
 
         A stream that outlives `close` has a client, too: closed with the last of such streams.
         """
         with self._lock:
-            if self._adapter is not None and self._adapter.stream_begins():
-                return self._adapter
+            for adapter in self._adapters:  # the first ones are used most, so that connections are used again
+                if adapter.stream_begins(STREAMS_OF_A_CLIENT):
+                    return adapter
             if self._client is not None:
-                self._adapter = ClientAdapter.adopt(self._client, self._max_retries)
+                adapter = ClientAdapter.adopt(self._client, self._max_retries)
             else:
                 self.find_endpoint()
-                self._adapter = _make_adapter(self._endpoint, self._max_retries)
-            self._adapter.stream_begins()
+                adapter = _make_adapter(self._endpoint, self._max_retries)
+            adapter.stream_begins(STREAMS_OF_A_CLIENT)
             if self._closed:
-                self._adapter.retire()
-            return self._adapter
+                adapter.retire()
+            self._adapters = [adapter] if self._closed else [*self._adapters, adapter]
+            return adapter
 
     def close(self) -> None:
         """Close the client with the last stream that uses it."""
         with self._lock:
             self._closed = True
-            if self._adapter is not None:
-                self._adapter.retire()
+            for adapter in self._adapters:
+                adapter.retire()
 
     def warm_up(self) -> None:
         """Import the official client and open a connection, so that the first stream finds both."""

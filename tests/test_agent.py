@@ -398,7 +398,7 @@ class TestElsewhere:
         holder.append(agent)
         assert agent.run("go").complete
         own: Any = agent._holder()
-        holder[0].client = own._adapter._client  # type: ignore[attr-defined]
+        holder[0].client = own._adapters[0]._client  # type: ignore[attr-defined]
         del agent, holder, own
         gc.collect()
         assert closed == [True]
@@ -501,5 +501,5 @@ class TestWarmUp:
 def is_idle(agent: Agent) -> bool:
     """Return whether the agent's client has an idle connection."""
     holder: Any = agent._holder()
-    connections = holder._adapter._client._client._transport._pool.connections
+    connections = holder._adapters[0]._client._client._transport._pool.connections
     return any(connection.is_idle() for connection in connections)

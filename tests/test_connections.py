@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
-from blades import Agent
+from blades import Agent, _opening
 from blades._transport import response
-from blades.testing import LocalServer
+from blades.testing import Answer, LocalServer, Stall
 from limits import LIMIT_SECONDS, SOON_SECONDS, wait_until
 from proxy import Proxy
 from raw_server import Asked, RawServer, Sent, answer
@@ -188,9 +188,52 @@ class TestForwardProxy:
 def test_as_many_idle_connections_as_the_official_client_keeps(agent: Agent, server: LocalServer) -> None:
     """After any number of parallel streams."""
     agent.run("go")
-    adapter = agent._holder()._adapter
+    adapter = agent._holder()._adapters[0]
     assert adapter is not None
     pool = adapter._client._client._transport._pool  # type: ignore[attr-defined]
     official = openai.DEFAULT_CONNECTION_LIMITS
     assert pool._max_keepalive_connections == official.max_keepalive_connections
     assert pool._max_connections == official.max_connections
+
+
+class TestManyStreams:
+    """An agent makes another client for each hundred streams that are open at the same time: here for each two."""
+
+    @pytest.fixture(autouse=True)
+    def _two_of_a_client(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_opening, "STREAMS_OF_A_CLIENT", 2)
+
+    def test_their_connections_are_used_again(self, server: LocalServer, agent: Agent) -> None:
+        """Five streams have three clients, and no later stream opens a connection."""
+        server.default = Answer("a ", Stall(), "b")
+        for _ in range(2):
+            streams = [agent.run_stream("go") for _ in range(5)]
+            assert [next(stream).text for stream in streams] == ["a "] * 5
+            server.release()
+            assert [stream.reply().text for stream in streams] == ["a b"] * 5
+            holder = agent._holder()
+            wait_until(lambda: not any(adapter._open_streams for adapter in holder._adapters))  # noqa: B023
+            assert len(holder._adapters) == 3
+        assert server.connections == 5
+
+    def test_all_clients_are_closed(self, server: LocalServer, agent: Agent) -> None:
+        """Each with its last stream."""
+        server.default = Answer("a ", Stall(), "b")
+        streams = [agent.run_stream("go") for _ in range(5)]
+        assert [next(stream).text for stream in streams] == ["a "] * 5
+        agent.close()
+        assert server.open_connections == 5
+        server.release()
+        assert [stream.reply().text for stream in streams] == ["a b"] * 5
+        wait_until(lambda: server.open_connections == 0)
+
+    def test_client_that_was_given_is_the_only_one(self, server: LocalServer) -> None:
+        """The agent knows no more of it than its public methods."""
+        server.default = Answer("a ", Stall(), "b")
+        with openai.OpenAI(base_url=server.base_url, api_key="k") as client:
+            agent = Agent("test", model="m", client=client)
+            streams = [agent.run_stream("go") for _ in range(5)]
+            assert [next(stream).text for stream in streams] == ["a "] * 5
+            assert len(agent._holder()._adapters) == 1
+            server.release()
+            assert [stream.reply().text for stream in streams] == ["a b"] * 5

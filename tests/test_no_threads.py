@@ -91,7 +91,7 @@ def test_connection_of_a_cancelled_stream_is_released_later(way: str, server: Lo
         assert request.left.wait(LIMIT_SECONDS)
     server.default = "ok"
     assert agent.run("next").complete
-    adapter = agent._holder()._adapter
+    adapter = agent._holder()._adapters[0]
     assert adapter is not None
     wait_until(lambda: adapter._open_streams == 0)
     pool = adapter._client._client._transport._pool  # type: ignore[attr-defined]

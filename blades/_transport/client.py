@@ -138,10 +138,10 @@ class ClientAdapter:
         settings: dict[str, Any] = {} if max_retries is None else {"max_retries": max_retries}
         return cls(_with_options(client, **settings), owned=False)
 
-    def stream_begins(self) -> bool:
-        """Count one stream more; return False if the client is closed, or about to be."""
+    def stream_begins(self, most: int) -> bool:
+        """Count one stream more; return False if this client has as many as that, or is closed, or about to be."""
         with self._lock:
-            if self._owned and self._retired and not self._open_streams:
+            if self._owned and (self._open_streams >= most or (self._retired and not self._open_streams)):
                 return False
             self._open_streams += 1
             return True

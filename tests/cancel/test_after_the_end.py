@@ -116,7 +116,7 @@ def test_no_reference_cycle_is_left(
 
     for _ in range(2):  # what is made once is made now
         run()
-    adapter = agent._holder()._adapter
+    adapter = agent._holder()._adapters[0]
     assert adapter is not None
     wait_until(lambda: adapter._open_streams == 0)
     gc.collect()

@@ -126,7 +126,7 @@ def test_exception_at_any_step_arrives_and_releases_all(
     assert steps > 100
     assert sys.exception() is None  # the steps were ones that the interpreter allows
     assert agent.run("sentinel").complete
-    adapter = agent._holder()._adapter
+    adapter = agent._holder()._adapters[0]
     assert adapter is not None
     wait_until(lambda: adapter._open_streams == 0)
     agent.close()
