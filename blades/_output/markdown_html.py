@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from html import escape
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, final
 
 from blades._output.formulas import add_formulas, is_harmless, write_formula
@@ -48,7 +49,7 @@ _CODE_STYLE: Final = "background-color:transparent"
 
 _address = re.compile(r"(?:https?://|mailto:)[^\s\\]", re.IGNORECASE)
 _tag = re.compile(r"<(br|/?(?:sub|sup|kbd))\s*/?>", re.IGNORECASE)
-_newline = re.compile(r"\r\n?")
+_line_end = re.compile(r"\r\n?|\n")
 
 
 def write_code(code: str, language: str = "") -> str:
@@ -94,7 +95,10 @@ class MarkdownRenderer:
             text: The text from its beginning.
             whole: Nothing more follows, so that nothing is open.
         """
-        rest = _newline.sub("\n", text)[self._offset :]
+        raw = text[self._offset :]
+        if raw.endswith("\r") and not whole:  # the line feed may still come
+            raw = raw[:-1]
+        rest = _line_end.sub("\n", raw)
         environment: dict[str, Any] = {"references": dict(self._references), "whole": whole}
         tokens = self._parser.parse(rest, environment)
         starts = [i for i, token in enumerate(tokens) if token.level == 0 and token.nesting >= 0 and token.map]
@@ -109,7 +113,7 @@ class MarkdownRenderer:
         length = len(rest) if whole else _line_offset(rest, end_line)
         defined = environment["references"].items()
         self._references |= {name: value for name, value in defined if whole or value["map"][1] <= end_line}
-        self._offset += length
+        self._offset += len(raw) if whole else _line_offset(raw, end_line)
         return (
             Block(rest[:length], self._write(tokens[:first_open], environment)),
             Block(rest[length:], self._write(tokens[first_open:], environment)),
@@ -141,8 +145,8 @@ def _first_line(token: Token) -> int:
 def _line_offset(text: str, line: int) -> int:
     """Return where a line begins."""
     offset = 0
-    for _ in range(line):
-        offset = text.index("\n", offset) + 1
+    for end in islice(_line_end.finditer(text), line):
+        offset = end.end()
     return offset
 
 

@@ -21,8 +21,11 @@ class Part:
 
     @property
     def text(self) -> str:
-        """The text or reasoning so far."""
-        return "".join(self.pieces)
+        """The text or reasoning so far. Its pieces become one, while others may be appended behind them."""
+        count = len(self.pieces)
+        text = "".join(self.pieces[:count])
+        self.pieces[:count] = [text]
+        return text
 
 
 @final
