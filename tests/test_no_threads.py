@@ -13,6 +13,7 @@ import openai
 import pytest
 
 from blades import Agent, StreamState, StreamTimeout
+from blades._transport import response
 from blades._transport.deadlines import deadline_timer
 from blades.testing import Answer, LocalServer, Stall
 from cancel.scenes import FINISH, no_threads
@@ -22,8 +23,10 @@ WORDS = ["word "] * 50  # more pieces than are read ahead
 
 
 @pytest.fixture(autouse=True)
-def _warm(server: LocalServer, agent: Agent) -> None:
-    """Have a connection, and the server's thread for it."""
+def _warm(server: LocalServer, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a connection that can be used again, and the server's thread for it."""
+    monkeypatch.setattr(response, "END_WAIT_SECONDS", LIMIT_SECONDS)
+    monkeypatch.setattr(response, "PROOF_WAIT_SECONDS", LIMIT_SECONDS)
     assert agent.run("warm").complete
 
 
