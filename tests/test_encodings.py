@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blades import StreamProtocolError, StreamState
-from blades._transport.encoding import _is_decoded
+from blades._transport.library_body import _is_decoded
 from blades.testing import Answer
 from wire_cases import DONE, STOP, chunk
 

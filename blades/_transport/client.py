@@ -24,7 +24,8 @@ from blades._transport.connection import StaleConnection, current_scope
 from blades._transport.fast_body import FastBody
 from blades._transport.hooks import connection_of, install_hooks, reads_plainly
 from blades._transport.missing import LONGER, missing
-from blades._transport.response import FastResponse, OpenedResponse, ReadAheadResponse
+from blades._transport.opened import OpenedResponse
+from blades._transport.response import FastResponse, ReadAheadResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -7,98 +7,26 @@ cancel whatever the library is doing, and no exception of a caller's signal hand
 
 from __future__ import annotations
 
-import sys
 import threading
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, Protocol, final
+from typing import TYPE_CHECKING, Final, final
 
 from blades._clock import monotonic
 from blades._errors import clear_frames
 from blades._transport.cancel import ARRIVED, DRAIN_SECONDS, ConnectionLost, DeadlinePassed, RequestCancelled
-from blades._transport.connection import StaleConnection, TrackedConnection
-from blades._transport.encoding import decoded_pieces
+from blades._transport.connection import StaleConnection
+from blades._transport.library_body import is_wanted, pieces_of
 from blades._transport.threads import run_detached
-from blades._values import ResponseInfo, StreamState
-from blades._wire.inflate import ENCODINGS, Inflater
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from blades._transport.cancel import CancelScope
     from blades._transport.fast_body import FastBody
+    from blades._transport.opened import OpenedResponse
 
 END_WAIT_SECONDS: Final = 0.002  # how long a reader waits, after a complete answer, for the end of its body
 PROOF_WAIT_SECONDS: Final = 0.05  # how long the first reader of a process waits for the library to end its body
 READ_AHEAD: Final = 16  # pieces
-
-
-class Owner(Protocol):
-    """The client that a response belongs to."""
-
-    def response_closed(self) -> None:
-        """Count one stream fewer: a retired client is closed with its last one."""
-        ...
-
-    def close_later(self, close: Callable[[], object]) -> None:
-        """Have something closed when there are threads again."""
-        ...
-
-
-@final
-class OpenedResponse:
-    """A response of the HTTP library whose headers have arrived, and what it takes to release it."""
-
-    _is_finalizing = staticmethod(sys.is_finalizing)  # at the exit this module may be empty already
-
-    def __init__(
-        self, response: Any, scope: CancelScope, owner: Owner, base_url: str, connection: TrackedConnection | None
-    ) -> None:
-        headers = response.headers
-        self.raw = response
-        self.scope = scope
-        self.connection = connection
-        self.info = ResponseInfo(
-            status=response.status_code,
-            content_type=headers.get("content-type", ""),
-            base_url=base_url,
-            request_id=headers.get("x-request-id"),
-        )
-        self.is_closed = bool(getattr(response, "is_closed", False))  # a caller's hook has read it
-        self.encoding = headers.get("content-encoding", "").strip().lower()
-        self.chunked = headers.get("transfer-encoding", "").lower() == "chunked" and "content-length" not in headers
-        self._owner: Owner | None = owner
-
-    def __del__(self) -> None:
-        if self._owner is not None and not self._is_finalizing():  # lost between two steps, by Ctrl-C
-            self.close()
-
-    def release(self) -> None:
-        """Release the connection, here and now: for the thread that reads. Idempotent, raises no Exception."""
-        owner, self._owner = self._owner, None
-        if owner is None:
-            return
-        with suppress(Exception):
-            self.raw.close()
-            # The oldest HTTP library leaves the response in a cycle: it must not keep the call until a collection.
-            self.raw.request.extensions.pop("trace", None)
-        if self.connection is not None:
-            self.connection.end_response(self.scope)
-        self.scope.detach()
-        owner.response_closed()
-
-    def close(self) -> bool:
-        """Release the connection in a thread of its own; return False if there are no more threads.
-
-        Closing takes the connection pool's lock, which is not re-entrant, and the caller may be a signal handler or
-        ``__del__`` that interrupted the pool.
-        """
-        owner = self._owner
-        if owner is None or run_detached(self.release):
-            return True
-        owner.close_later(self.release)
-        return False
 
 
 @final
@@ -222,10 +150,10 @@ class ReadAheadResponse:
         """Read the body piece by piece, not further ahead than the reader can take: for the opening thread."""
         scope = self._scope
         try:
-            for piece in self._pieces():
+            for piece in pieces_of(self._opened):
                 if scope.state.active and scope.read_timeout_seconds is None:
                     self._wanted.get()
-                if not self._is_wanted():
+                if not is_wanted(scope.state):
                     break
                 scope.deliver(piece)
             else:
@@ -263,29 +191,3 @@ class ReadAheadResponse:
     def close(self) -> bool:
         """See `Response`. The opening thread stops with the next piece; the scope has shut its socket down."""
         return True
-
-    def _is_wanted(self) -> bool:
-        """Return whether the rest of the body is wanted: by the reader, or for the sake of the connection."""
-        state = self._scope.state
-        drains_until = (state.ended_at or monotonic()) + DRAIN_SECONDS
-        return state.active or (state.value is StreamState.FINISHED and monotonic() < drains_until)
-
-    def _pieces(self) -> Iterator[bytes]:
-        """Read the decoded body through the library; no piece is empty."""
-        opened = self._opened
-        stream = getattr(opened.raw, "stream", None)  # may have another name in a version to come
-        understood = opened.encoding in {"", "identity"} or opened.encoding in ENCODINGS
-        if stream is None or opened.is_closed or not understood:
-            yield from decoded_pieces(opened.raw, opened.encoding)
-            return
-        inflater = Inflater(opened.encoding) if opened.encoding in ENCODINGS else None
-        for piece in stream:
-            if not self._is_wanted():  # a socket that was shut down has data as long as the server floods it
-                return
-            if inflater is not None:
-                yield from inflater.feed(piece)  # a small body may hold gigabytes: they are made piece by piece
-            elif piece:
-                yield piece
-        connection = opened.connection
-        if connection is not None and opened.chunked and connection.has_leftover:
-            connection.retire()  # bytes after the end would be read as the answer to the next request

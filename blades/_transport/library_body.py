@@ -1,7 +1,8 @@
-"""Bodies in an encoding that `blades._wire.inflate` does not know: the HTTP library decodes them, if it can.
+"""The body of an answer, read through the HTTP library.
 
-It skips the names in a ``Content-Encoding`` that it does not know, and returns such a body as it came. Some servers put
-a name there that is no encoding ("utf-8", "none") before a body that is plain text.
+What `blades._wire.inflate` does not know, the library decodes, if it can. It skips the names in a ``Content-Encoding``
+that it does not know, and returns such a body as it came. Some servers put a name there that is no encoding ("utf-8",
+"none") before a body that is plain text.
 """
 
 from __future__ import annotations
@@ -10,14 +11,50 @@ import codecs
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from blades._wire.inflate import EncodingError
+from blades._clock import monotonic
+from blades._transport.cancel import DRAIN_SECONDS
+from blades._values import StreamState
+from blades._wire.inflate import ENCODINGS, EncodingError, Inflater
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from blades._transport.opened import OpenedResponse
+    from blades._transport.state import CallState
+
 _PROBE: Final = b"not encoded"
 _START_BYTES: Final = 64  # of a compressed body, they are never text
 _CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")
+
+
+def pieces_of(opened: OpenedResponse) -> Iterator[bytes]:
+    """Read the decoded body through the library; no piece is empty.
+
+    Raises:
+        EncodingError: The body is in an encoding that nobody here knows, or damaged.
+    """
+    stream = getattr(opened.raw, "stream", None)  # may have another name in a version to come
+    understood = opened.encoding in {"", "identity"} or opened.encoding in ENCODINGS
+    if stream is None or opened.is_closed or not understood:
+        yield from decoded_pieces(opened.raw, opened.encoding)
+        return
+    inflater = Inflater(opened.encoding) if opened.encoding in ENCODINGS else None
+    for piece in stream:
+        if not is_wanted(opened.scope.state):  # a socket that was shut down has data as long as the server floods it
+            return
+        if inflater is not None:
+            yield from inflater.feed(piece)  # a small body may hold gigabytes: they are made piece by piece
+        elif piece:
+            yield piece
+    connection = opened.connection
+    if connection is not None and opened.chunked and connection.has_leftover:
+        connection.retire()  # bytes after the end would be read as the answer to the next request
+
+
+def is_wanted(state: CallState) -> bool:
+    """Return whether the rest of a body is wanted: by the reader, or for the sake of the connection."""
+    drains_until = (state.ended_at or monotonic()) + DRAIN_SECONDS
+    return state.active or (state.value is StreamState.FINISHED and monotonic() < drains_until)
 
 
 def decoded_pieces(response: Any, encoding: str) -> Iterator[bytes]:
