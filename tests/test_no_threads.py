@@ -61,18 +61,32 @@ def test_stream_is_opened_and_read_in_the_callers_thread(answer: Answer, server:
 
 
 @pytest.mark.parametrize("limit", ["timeout", "first_chunk_timeout", "stall_timeout"])
-@pytest.mark.parametrize("phase", ["headers", "tokens", "back-off"])
+@pytest.mark.parametrize("phase", ["headers", "tokens", "tokens through the library", "back-off"])
 def test_limits_hold(limit: str, phase: str, server: LocalServer, agent: Agent) -> None:
     """There is no thread that ends reads at their deadlines."""
     server.add({
         "headers": Answer(before_headers=[Stall()]),
         "tokens": Answer(Stall()),
+        "tokens through the library": Answer(Stall(), framing="close"),
         "back-off": Answer.error(503, "later", headers={"Retry-After": "50"}),
     }[phase])  # fmt: skip
     limits: dict[str, Any] = {limit: 1.0}
     with no_threads():
         stream = agent.run_stream("go", **limits)
         with pytest.raises(StreamTimeout, match=limit):
+            stream.next()
+    assert stream.timing.total < SOON_SECONDS
+    assert agent.run("sentinel").complete
+
+
+@pytest.mark.parametrize("framing", ["chunked", "close"])
+def test_chunks_come_as_they_arrive(framing: Any, server: LocalServer, agent: Agent) -> None:
+    """The reader gets what came before a stall, and its limit ends the stall; whether or not the library reads."""
+    server.add(Answer("a", "b", Stall(), framing=framing))
+    with no_threads():
+        stream = agent.run_stream("go", first_chunk_timeout=LIMIT_SECONDS, stall_timeout=1.0)
+        assert [next(stream).text for _ in range(2)] == ["a", "b"]
+        with pytest.raises(StreamTimeout, match="stall_timeout"):
             stream.next()
     assert stream.timing.total < SOON_SECONDS
     assert agent.run("sentinel").complete

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 ARRIVED: Final = 0.0  # a deadline that has passed: read what has arrived already, and do not wait
 POLL_RESOLUTION_SECONDS: Final = 0.001  # poll() counts in milliseconds
-INLINE_READ_TIMEOUT_SECONDS: Final = 60.0  # of an answer that is read ahead where there is no other thread
+INLINE_OPENING_SECONDS: Final = 60.0  # the longest wait for headers where there is no thread but the reader's
 DRAIN_SECONDS: Final = 5.0  # how long the end of a body is waited for in the background, to keep the connection
 
 
@@ -147,8 +147,8 @@ class CancelScope:
         self.wake_opener: SimpleQueue[None] = SimpleQueue()  # what the opening thread waits for when it has to sleep
         self.retries = 0  # how many times the official client has waited to try again
         self.fresh_only = False  # only a connection that no other request has used will do
-        self.read_timeout_seconds: float | None = None  # of the library's reads, if the reader's thread does them
-        self._opens_by = math.inf  # in the same case, the deadline for the headers of the answer
+        self.reads_inline = False  # the reader's own thread reads for the HTTP library: there is no other
+        self._opens_by = self._read_by = math.inf  # in that case, the deadlines for the headers and for a read
         self.expired = False  # a deadline has passed while a thread was reading, and the socket was shut down for that
         self._responses: list[Response | Waiting] = [WAITING]  # empty while a thread has taken the response
         self._socket: socket.socket | None = None
@@ -363,14 +363,18 @@ class CancelScope:
             deadline_timer.discard(self)
 
     def read_inline(self, opens_by: float | None = None) -> None:
-        """Note that the reader's own thread reads for the HTTP library: nobody takes what is read ahead, nor wakes it.
+        """Note that the reader's own thread reads for the HTTP library: nobody reads ahead, nor wakes it.
 
         Args:
             opens_by: The deadline for the headers of the answer.
         """
-        self.read_timeout_seconds = INLINE_READ_TIMEOUT_SECONDS
+        self.reads_inline = True
         if opens_by is not None:
             self._opens_by = opens_by
+
+    def read_by(self, deadline: float | None) -> None:
+        """Set the deadline of the reads that follow, where the reader's own thread does them."""
+        self._read_by = math.inf if deadline is None else deadline
 
     def limit_read(self, timeout: float | None, *, opening: bool) -> float | None:
         """Return the time limit of a read of the HTTP library, given its own.
@@ -378,12 +382,14 @@ class CancelScope:
         Raises:
             RequestCancelled: There is no time left. The reader will find that its limit has passed.
         """
-        limit = self.read_timeout_seconds
-        if limit is None:
+        if not self.reads_inline:
             return timeout
         if opening:
             self._raise_if_late()
-            limit = min(limit, max(self._opens_by - monotonic(), POLL_RESOLUTION_SECONDS))
+        deadline = min(self._opens_by, monotonic() + INLINE_OPENING_SECONDS) if opening else self._read_by
+        if deadline == math.inf:
+            return timeout
+        limit = max(deadline - monotonic(), POLL_RESOLUTION_SECONDS)
         return limit if timeout is None else min(timeout, limit)
 
     def needs_fresh_connection(self) -> None:

@@ -253,8 +253,8 @@ def _deliver(opened: OpenedResponse, scope: CancelScope) -> None:
     read_ahead = ReadAheadResponse(opened)
     if not scope.deliver(read_ahead):
         opened.release()
-        return
-    read_ahead.read_all()
+    elif not scope.reads_inline:
+        read_ahead.read_all()
 
 
 def takes_fast_path(opened: OpenedResponse) -> bool:

@@ -21,6 +21,8 @@ from blades._transport.library_body import is_wanted, pieces_of
 from blades._transport.threads import run_detached
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from blades._transport.fast_body import FastBody
     from blades._transport.opened import OpenedResponse
 
@@ -51,7 +53,6 @@ class FastResponse:
             self._rest = ReadAheadResponse(self._opened)
             if not run_detached(self._rest.read_all):
                 self._opened.scope.read_inline()
-                self._rest.read_all()
             return self._rest.read(deadline)
         if not self._ended:
             self._ended = True
@@ -128,7 +129,7 @@ class FastResponse:
 
 @final
 class ReadAheadResponse:
-    """An answer that is read through the HTTP library, by a thread that is not its reader's.
+    """An answer that is read through the HTTP library, by a thread that is not its reader's, if there is one.
 
     The server is informed of a cancel at once where there is a socket of this stream's own to shut down, else when it
     sends next; on HTTP/2 never, because the library sends no RST_STREAM: it only stops reading.
@@ -140,6 +141,7 @@ class ReadAheadResponse:
         self._scope = opened.scope
         self._ended = False
         self._released = threading.Event()
+        self._inline: Iterator[bytes] | None = None  # the body, where there is no other thread
         self._wanted: SimpleQueue[None] = SimpleQueue()  # one item for each piece that may be read ahead
         for _ in range(READ_AHEAD):
             self._wanted.put(None)
@@ -151,7 +153,7 @@ class ReadAheadResponse:
         scope = self._scope
         try:
             for piece in pieces_of(self._opened):
-                if scope.state.active and scope.read_timeout_seconds is None:
+                if scope.state.active:
                     self._wanted.get()
                 if not is_wanted(scope.state):
                     break
@@ -170,6 +172,8 @@ class ReadAheadResponse:
     def read(self, deadline: float | None) -> bytes:
         """See `Response`."""
         while not self._ended and self._scope.state.active:
+            if self._scope.reads_inline:
+                return self._read_inline(deadline)
             arrival = self._scope.receive(deadline)
             if isinstance(arrival, ConnectionLost):
                 try:
@@ -184,10 +188,36 @@ class ReadAheadResponse:
 
     def finish(self, *, wait: bool) -> None:
         """See `Response`. The opening thread reads on to the end of the body, for a while."""
+        if self._scope.reads_inline:
+            if wait:
+                with suppress(DeadlinePassed, ConnectionLost):
+                    while self._read_inline(monotonic() + END_WAIT_SECONDS):
+                        pass
+            self._opened.close()
+            return
         self._scope.begin_read(monotonic() + DRAIN_SECONDS)
         if wait:
             self._released.wait(END_WAIT_SECONDS)
 
     def close(self) -> bool:
         """See `Response`. The opening thread stops with the next piece; the scope has shut its socket down."""
-        return True
+        return self._opened.close() if self._scope.reads_inline else True
+
+    def _read_inline(self, deadline: float | None) -> bytes:
+        """Return the next piece, read in the calling thread. Raises as `Response.read` does."""
+        self._scope.read_by(deadline)
+        if self._inline is None:
+            self._inline = pieces_of(self._opened)
+        try:
+            piece = next(self._inline, b"")
+        except (RequestCancelled, StaleConnection):
+            piece = b""
+        except Exception as error:
+            self._opened.release()
+            if deadline is not None and monotonic() >= deadline:
+                raise DeadlinePassed from None
+            raise ConnectionLost(error) from error
+        if not piece:
+            self._ended = True
+            self._opened.release()
+        return piece
