@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, final
 
 from blades._clock import monotonic
@@ -108,16 +108,20 @@ class FastResponse:
             self._let_library_end()
             return
         self._opened.scope.begin_read(monotonic() + DRAIN_SECONDS)
-        ended = threading.Event()
+        # Not an Event, whose `wait` breaks when a signal handler raises in it: see `condition`.
+        ended: SimpleQueue[None] = SimpleQueue()
 
         def try_it() -> None:
             self._let_library_end()
             connection.prove()
-            ended.set()
+            ended.put(None)
 
         if not run_detached(try_it):
             self._opened.release()
-        elif not ended.wait(PROOF_WAIT_SECONDS):
+            return
+        try:
+            ended.get(timeout=PROOF_WAIT_SECONDS)
+        except Empty:
             connection.disprove()
 
     def _let_library_end(self) -> None:
@@ -140,7 +144,7 @@ class ReadAheadResponse:
         self._opened = opened
         self._scope = opened.scope
         self._ended = False
-        self._released = threading.Event()
+        self._released: SimpleQueue[None] = SimpleQueue()  # holds an item once the connection was released
         self._inline: Iterator[bytes] | None = None  # the body, where there is no other thread
         self._wanted: SimpleQueue[None] = SimpleQueue()  # one item for each piece that may be read ahead
         for _ in range(READ_AHEAD):
@@ -167,7 +171,7 @@ class ReadAheadResponse:
             scope.deliver(ConnectionLost(error))
         finally:
             self._opened.release()
-            self._released.set()
+            self._released.put(None)
 
     def read(self, deadline: float | None) -> bytes:
         """See `Response`."""
@@ -197,7 +201,8 @@ class ReadAheadResponse:
             return
         self._scope.begin_read(monotonic() + DRAIN_SECONDS)
         if wait:
-            self._released.wait(END_WAIT_SECONDS)
+            with suppress(Empty):
+                self._released.get(timeout=END_WAIT_SECONDS)
 
     def close(self) -> bool:
         """See `Response`. The opening thread stops with the next piece; the scope has shut its socket down."""
