@@ -3,6 +3,14 @@ PYTHON ?= python3
 # The oldest versions that pyproject.toml allows.
 OLDEST := openai==2.0.0 chevron==0.14.0 python-dotenv==1.0.0 opentelemetry-api==1.20.0 opentelemetry-sdk==1.20.0 sentencex==1.0.30 markdown-it-py==4.0.0 nh3==0.3.0 trustme==1.2.0
 
+# An environment that was made with another interpreter must not be taken for this one's.
+IDENTITY := import sys; print(sys.version, sys.base_prefix)
+ifeq ($(filter clean,$(MAKECMDGOALS)),)
+$(foreach python,$(wildcard .venv*/bin/python),$(if \
+    $(shell test "`$(python) -c '$(IDENTITY)'`" = "`$(PYTHON) -c '$(IDENTITY)'`" || echo other), \
+    $(error expected environments of PYTHON=$(PYTHON), got $(python), which is of another one: run "make clean" first)))
+endif
+
 .PHONY: demo check docs test lint test-newest test-oldest test-slow-path test-other-platform test-next test-dist dist coverage test-engine test-browser bench demo-recording clean
 
 demo: .venv/demo
