@@ -23,7 +23,7 @@ from common import (
 from readers import Reader, Readers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 BURST = 20_000
 RATE = 50
@@ -72,7 +72,7 @@ class Crowd:
         except Exception as error:  # raised again by measure()
             self._failures.append(error)
 
-    def measure(self, seconds: float) -> tuple[float, list[float]]:
+    def measure(self, seconds: float, wait: Callable[[float], object] = time.sleep) -> tuple[float, list[float]]:
         """Wait until all streams run; return the CPU seconds and the latencies of so long; then stop all."""
         deadline = time.monotonic() + 30
         while not all(len(each) > 2 for each in self.latencies):
@@ -82,7 +82,7 @@ class Crowd:
             time.sleep(0.05)
         time.sleep(0.3)  # chunks that were delayed by opening the streams
         starts, cpu = [len(each) for each in self.latencies], time.process_time()
-        time.sleep(seconds)
+        wait(seconds)
         cpu = time.process_time() - cpu
         latencies = [value for each, start in zip(self.latencies, starts, strict=True) for value in each[start:]]
         self._stop = True

@@ -3,11 +3,15 @@
 A number of streams passes if 99 of 100 chunks reach their reader within 50 ms of being sent, and all chunks arrive. The
 number is doubled until it fails (in two tries of two, because of other load on the machine); then a bisection finds the
 largest number that passes, to an eighth of the last one. A plain `socket` shows the limit of threads in one process.
+The cores that the server used tell whether it was the limit: it has a process of its own, but the same machine.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+import time
+import urllib.request
 
 from chunks import RATE, Crowd
 from common import Load, Row, at_least, in_child, percentile, raise_descriptor_limit, report
@@ -17,30 +21,42 @@ FIRST, MOST = 32, 1024
 P99_SECONDS = 0.050
 WINDOW_SECONDS = 3.0
 NAMES = ("ours", "openai", "socket")
+cores: dict[str, tuple[float, float]] = {}
+"""The cores that the client and the server used, of each reader's largest number so far."""
 
 
-def trial(name: str, url: str, streams: int) -> tuple[float, float, float]:
-    """Return the rate per stream, the p99 of the added latency in seconds, and the CPU per second."""
+def trial(name: str, url: str, streams: int) -> tuple[float, float, float, float]:
+    """Return the rate per stream, the p99 of the added latency in seconds, and the cores of client and server."""
+    server: list[float] = []
+
+    def wait(seconds: float) -> None:
+        for pause in (0, seconds):
+            time.sleep(pause)
+            with urllib.request.urlopen(f"{url.partition('/paced')[0]}/stats") as answer:
+                server.append(json.load(answer)["cpu_seconds"])
+
     crowd = Crowd(Readers().reader(name), url, streams)
-    cpu, latencies = crowd.measure(WINDOW_SECONDS)
-    return len(latencies) / streams / WINDOW_SECONDS, percentile(latencies, 99), cpu / WINDOW_SECONDS
+    cpu, latencies = crowd.measure(WINDOW_SECONDS, wait)
+    cores = [seconds / WINDOW_SECONDS for seconds in (cpu, server[1] - server[0])]
+    return len(latencies) / streams / WINDOW_SECONDS, percentile(latencies, 99), cores[0], cores[1]
 
 
 def passes(load: Load, name: str, streams: int) -> bool:
     """Try once, and again if that failed."""
     for _ in range(2):
         try:
-            rate, p99, cpu = in_child("concurrency", "trial", name, load.url(f"paced-1000000-{RATE}"), streams)
+            rate, p99, cpu, server = in_child("concurrency", "trial", name, load.url(f"paced-1000000-{RATE}"), streams)
         except Exception:  # the streams did not even start
-            rate, p99, cpu = 0.0, 0.0, 0.0
+            rate, p99, cpu, server = 0.0, 0.0, 0.0, 0.0
         passed = p99 < P99_SECONDS and rate > 0.95 * RATE
         late = load.stats()["late_p99_ms"]
         print(
-            f"{name}: {streams} streams, {rate:.1f} chunks/s each, p99 {p99 * 1e3:.1f} ms, {cpu:.0%} CPU, "
-            f"server late by {late:.0f} ms: {'passed' if passed else 'failed'}",
+            f"{name}: {streams} streams, {rate:.1f} chunks/s each, p99 {p99 * 1e3:.1f} ms, {cpu:.2f} cores, "
+            f"server {server:.2f} cores, late by {late:.0f} ms: {'passed' if passed else 'failed'}",
             file=sys.stderr,
         )
         if passed:
+            cores[name] = cpu, server
             return True
     return False
 
@@ -68,7 +84,11 @@ def main() -> None:
     with Load() as load:
         found = most_streams(load)
     goal = at_least(found["ours"] / max(found["openai"], 1), 6)
-    report([Row(what="live streams with p99 under 50 ms", **found, **goal)])
+    rows = [Row(what="live streams with p99 under 50 ms", **found, **goal)]
+    for number, whose in enumerate(("client", "server")):
+        used = {name: cores[name][number] if name in cores else None for name in NAMES}
+        rows.append(Row(what=f"live streams with p99 under 50 ms, the {whose}'s cores", **{"ours": None, **used}))
+    report(rows)
 
 
 if __name__ == "__main__":

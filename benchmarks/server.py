@@ -231,6 +231,7 @@ class Server:
             "open": len(self.connections),
             "requests": self.requests,
             "left": self.left,
+            "cpu_seconds": time.process_time(),
             "late_p99_ms": late[len(late) * 99 // 100] * 1000 if late else 0.0,
         }
 
