@@ -13,12 +13,14 @@ import openai
 import pytest
 
 from blades import Agent, StreamState, StreamTimeout
-from blades._transport import response
+from blades._platform import SHUTDOWN_WAKES
+from blades._transport import fast_body, response
 from blades._transport.deadlines import deadline_timer
 from blades.testing import Answer, LocalServer, Stall
 from cancel.scenes import FINISH, no_threads
 from limits import LIMIT_SECONDS, SOON_SECONDS, wait_until
 
+OF_THE_FAST_PATH = ["blades-deadlines", "detached"] if SHUTDOWN_WAKES and fast_body.ENABLED else []
 WORDS = ["word "] * 50  # more pieces than are read ahead
 
 
@@ -124,7 +126,7 @@ def test_status_is_the_official_clients(server: LocalServer, agent: Agent) -> No
             stream.next()
 
 
-@pytest.mark.parametrize("name", ["blades-open", "blades-deadlines", "blades-tool-tool", "detached"])
+@pytest.mark.parametrize("name", ["blades-open", "blades-tool-tool", *OF_THE_FAST_PATH])
 def test_an_exception_of_a_signal_handler_is_no_lack_of_threads(
     name: str, server: LocalServer, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
