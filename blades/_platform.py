@@ -1,7 +1,7 @@
 """Where operating systems and interpreters differ: each switch of this package, with its fact and who says so.
 
-All other modules ask for the fact, not for the system. `make test-other-platform` runs the tests with the values that
-these names have on Windows.
+All other modules ask for the fact, not for the system; `blades.testing` stands alone, and has a module of its own.
+`make test-other-platform` runs the tests with the values that these names have on Windows.
 """
 
 from __future__ import annotations
@@ -50,9 +50,6 @@ descriptor of its own.
 
 HAS_GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 """Whether one thread at a time runs Python code: not in a free-threaded build (https://peps.python.org/pep-0703/)."""
-
-LINGER_FORMAT: Final = "hh" if _WINDOWS else "ii"
-"""The `struct` format of SO_LINGER: two shorts in Winsock, two ints in POSIX (``struct linger``)."""
 
 
 def register_at_fork(

@@ -43,11 +43,12 @@ def pretend() -> None:
     platform, sys.platform = sys.platform, "win32"
     try:
         from blades import _clock, _platform
+        from blades.testing import _platform as of_the_server
     finally:
         sys.platform = platform
     assert not _platform.SHUTDOWN_WAKES, "something has imported blades before"
     assert _clock.monotonic() % TICK_SECONDS == 0
-    _platform.LINGER_FORMAT = "ii"  # type: ignore[misc]  # this system's own
+    of_the_server.LINGER_FORMAT = "ii"  # type: ignore[misc]  # this system's own
 
 
 def shut_down_without_waking(self: socket.socket, how: int) -> None:

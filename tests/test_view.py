@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import blades._stream  # noqa: F401 - gives `Reply` its display
 from blades import Chunk, Reply, StreamState, Timing, ToolCall, ToolResult, Usage
 from blades._output.notebook import bundle_reply, display_stream, html_of_stream
 

@@ -16,8 +16,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, final
 
-from blades._clock import monotonic as now
-from blades._platform import LINGER_FORMAT, Selector
+from blades.testing._platform import LINGER_FORMAT, Selector, now
 
 if TYPE_CHECKING:
     import ssl

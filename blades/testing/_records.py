@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
-from blades._clock import monotonic as now
+from blades.testing._platform import now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

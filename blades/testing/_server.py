@@ -11,11 +11,11 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, final
 
-from blades._clock import monotonic as now
 from blades.testing._answers import Answer, check_steps
 from blades.testing._demo import demo_answer
 from blades.testing._encode import encode
 from blades.testing._http import BadRequest, ClientLeft, Ended, Selector, Wire, read_request, shutdown
+from blades.testing._platform import now
 from blades.testing._play import end_with_error, play, refuse, run
 from blades.testing._records import Connection, Request
 
