@@ -43,6 +43,14 @@ def test_gives_the_content_and_leaves_the_last_chunk() -> None:
     assert decode(BODY + b"0;x=y\r\nTrailer: 1\r\n\r\n") == (CONTENT, b"0;x=y\r\nTrailer: 1\r\n\r\n")
 
 
+@pytest.mark.parametrize("content", [b"a", b"\r\n", b"a\r\n\r\n", b"b" * 300])
+def test_one_whole_chunk_in_a_read(content: bytes) -> None:
+    """A read that is one chunk gives its content, whatever line ends are in there, and so does the next."""
+    piece = b"%x\r\n%b\r\n" % (len(content), content)
+    assert decode(piece, piece) == (2 * content, None)
+    assert decode(piece, piece + LAST) == (2 * content, LAST)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_cut_everywhere(size: int) -> None:
     """Where the reads are cut makes no difference."""

@@ -199,11 +199,8 @@ class TrackedConnection:
         return data
 
     def push_back(self, data: bytes) -> None:
-        """Let the library read this next."""
+        """Let the library read this next: the end of what was read past it."""
         self.at_body_start, self._withheld = False, data
-
-    def received(self, data: bytes) -> None:
-        """Note what was read past the library."""
         self.last_bytes = data[-len(LAST_CHUNK) :]
 
     def end_response(self, scope: CancelScope) -> None:

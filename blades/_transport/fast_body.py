@@ -42,6 +42,7 @@ class FastBody:
         self._connection = connection
         self._scope = scope
         self._chunked = Chunked()
+        self._begun = self._chunked.decode(connection.take_buffered())  # what came with the headers
         self._receive_from_socket = connection.socket.recv
         connection.socket.settimeout(None)
 
@@ -52,10 +53,12 @@ class FastBody:
             DeadlinePassed: Nothing arrived until the deadline.
             ConnectionLost: The connection failed.
         """
+        if self._begun:
+            content, self._begun = self._begun, b""
+            return content
         chunked = self._chunked
         while chunked.handed_back is None:
-            data = self._connection.take_buffered() or self._receive(deadline)
-            content = chunked.decode(data)
+            content = chunked.decode(self._receive(deadline))
             if content:
                 return content
         self._hand_back(chunked.handed_back)
@@ -64,7 +67,7 @@ class FastBody:
     def wait(self, seconds: float) -> bool:
         """Return whether there is something to read, waiting for it a little."""
         sock = self._connection.socket
-        if self._chunked.handed_back is not None or getattr(sock, "pending", int)():
+        if self._begun or self._chunked.handed_back is not None or getattr(sock, "pending", int)():
             return True
         with Selector() as selector:
             selector.register(sock, 1)  # selectors.EVENT_READ
@@ -105,7 +108,6 @@ class FastBody:
             if not data:
                 clear_tls_errors(connection.socket)
         if data:
-            connection.received(data)
             return data
         # A TimeoutError with a number is the system's: the other side does not answer any more (TCP keep-alive).
         if scope.expired or (isinstance(lost, TimeoutError) and lost.errno is None):

@@ -33,6 +33,10 @@ class Chunked:
         """Add bytes; return the content in them."""
         if self._pending:
             data, self._pending = self._pending + data, b""
+        elif not self._left:
+            parts = data.split(_END, 2)
+            if len(parts) == 3 and parts[1] and not parts[2] and parts[0] == b"%x" % len(parts[1]):
+                return parts[1]  # one whole chunk, which is what nearly every read of a paced answer brings
         pieces = []
         position, size, left = 0, len(data), self._left
         while position < size:
