@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from blades._values import Chunk, Reply, ResponseInfo, ToolCall, ToolResult, Usage
+from blades._values import Chunk, Reply, ResponseInfo, ToolCall, ToolResult, UnfrozenChunk, Usage
 
 CALL = ToolCall(index=0, id="a", name="f", arguments='{"x": 1}')
 RESULT = ToolResult(CALL, "7", None, 0.5)
@@ -26,6 +26,15 @@ def test_a_value_survives_pickling_and_copying(value: Any) -> None:
     for other in pickle.loads(pickle.dumps(value)), copy.copy(value), copy.deepcopy(value), dataclasses.replace(value):
         assert other == value
         assert hash(other) == hash(value)
+
+
+def test_unfrozen_chunk_becomes_a_constructed_one() -> None:
+    """A chunk of text is the same object as from the constructor, and is frozen as well."""
+    made = UnfrozenChunk().freeze("text", {"choices": []})
+    assert type(made) is Chunk
+    assert made == Chunk("text", raw={"choices": []})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.text = "other"  # type: ignore[misc]
 
 
 @each_value

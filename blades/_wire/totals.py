@@ -6,7 +6,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, NamedTuple, final
 
 from blades._platform import HAS_GIL
-from blades._values import Chunk, Reply, ToolCall, Usage
+from blades._values import Chunk, Reply, ToolCall, UnfrozenChunk, Usage
 from blades._wire.accumulate import PIECES_LIMIT, FieldAccumulator, TextAccumulator
 from blades._wire.deltas import string
 from blades._wire.tool_calls import PreparedPart, ToolCallAccumulator
@@ -137,7 +137,7 @@ class Totals:
                 lock.release()
         if len(pieces) > PIECES_LIMIT:
             accumulator.get()
-        return Chunk(text, "", (), None, None, event)
+        return UnfrozenChunk().freeze(text, event) if lock is None else Chunk(text, raw=event)
 
     def _add_event(
         self, event: Json, delta: Delta, extra: Json, usage: Usage | None, *, content: bool, may_have_surrogates: bool
