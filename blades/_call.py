@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, cast, final
+from typing import TYPE_CHECKING, Final, final
 
 from blades._clock import monotonic
 from blades._errors import StreamError, StreamInterrupted, StreamProtocolError, StreamTimeout, without_traceback
@@ -53,6 +53,7 @@ class Call:
         self.state = CallState(self.decoder.freeze)
         self.scope = CancelScope(self.state, event)
         self._timeouts = timeouts
+        self._stall_seconds = math.inf if timeouts.stall_timeout is None else timeouts.stall_timeout
         self._require_finish = require_finish
         if ends_by is None:
             ends_by = math.inf if timeouts.timeout is None else self.state.started_at + timeouts.timeout
@@ -75,11 +76,11 @@ class Call:
             try:
                 response = scope.take_response()
                 if response is not None and state.active:
-                    if response is WAITING:
+                    if isinstance(response, Waiting):
                         response = self._await_response() or WAITING
-                        if response is WAITING:
+                        if isinstance(response, Waiting):
                             return None
-                    return self._advance(cast("Response", response))
+                    return self._advance(response)
             except StreamError as error:
                 if not self._fail(error):
                     return None  # cancelled meanwhile: that is why the rest failed
@@ -161,11 +162,11 @@ class Call:
 
     def _advance(self, response: Response) -> Chunk | None:
         scope, state, decoder = self.scope, self.state, self.decoder
-        now, ended = monotonic(), False
+        now, data, ended = monotonic(), b"", False
         if now >= self._ends_by and self._overtime:
             raise timed_out("timeout", self._timeouts)
         while state.active and (scope.caller_event is None or not scope.poll()):
-            chunk = decoder.next_chunk()
+            chunk = decoder.next_chunk(data)
             if chunk is not None:
                 if chunk.finish_reason is None and self._complete_since is None and now < self._ends_by:
                     state.content_arrived(now)  # which is all there is to note of nearly every chunk
@@ -177,13 +178,13 @@ class Call:
                 decoder.check_complete(require_finish=self._require_finish)
                 self._finish(response, wait=True)
                 return None
-            ended = not self._read(response, now)
+            data = self._read(response, now)
+            ended = not data
             now = monotonic()
         return None
 
-    def _read(self, response: Response, now: float) -> bool:
-        """Feed the decoder with the next bytes; return False at the end of the answer."""
-        decoder = self.decoder
+    def _read(self, response: Response, now: float) -> bytes:
+        """Return the next bytes of the body; ``b""`` at the end of the answer."""
         deadline, limit = self._deadline(now)
         if deadline is not None and now >= deadline:
             if self._overtime:
@@ -195,22 +196,20 @@ class Call:
             return self._late(limit)
         except ConnectionLost as lost:
             return self._lost(lost.cause)
-        if data:
-            decoder.feed(data)
-        elif self.state.active:
-            decoder.end()
-        return bool(data)
+        if not data and self.state.active:
+            self.decoder.end()
+        return data
 
-    def _late(self, limit: str) -> bool:
-        """Raise for a limit that has passed, or return False, for the end, if only the trailer is missing."""
+    def _late(self, limit: str) -> bytes:
+        """Raise for a limit that has passed, or return ``b""``, for the end, if only the trailer is missing."""
         if limit and self.state.active:
             raise timed_out(limit, self._timeouts) from None
         if self.decoder.needs_end:
             self.decoder.end()
-        return False
+        return b""
 
-    def _lost(self, cause: Exception) -> bool:
-        """Raise for a connection that failed, or return False, for the end, if only the trailer is missing."""
+    def _lost(self, cause: Exception) -> bytes:
+        """Raise for a connection that failed, or return ``b""``, for the end, if only the trailer is missing."""
         if self.state.active and not self.decoder.finished:
             if isinstance(cause, EncodingError):
                 raise StreamProtocolError(f"cannot decode the body: {printable(str(cause))}") from cause
@@ -218,7 +217,7 @@ class Call:
                 f"expected the rest of the answer, got a cut connection ({type_name(cause)}: {printable(str(cause))}): "
                 "ask again"
             ) from cause
-        return False
+        return b""
 
     def _note(self, chunk: Chunk, now: float) -> None:
         """Note when a chunk arrived. After a finish reason, only content counts: a server may repeat it for ever."""
@@ -238,22 +237,28 @@ class Call:
 
     def _deadline(self, now: float) -> tuple[float | None, str]:
         """Return the time limit that comes first, and its name: ``""`` for the wait after a complete answer."""
-        _, first_chunk_timeout, stall_timeout = self._timeouts
         state, decoder = self.state, self.decoder
-        deadline, limit = self._ends_by, "timeout"
-        if first_chunk_timeout is not None and state.first_content_at is None:
-            if state.started_at + first_chunk_timeout < deadline:
-                deadline, limit = state.started_at + first_chunk_timeout, "first_chunk_timeout"
-        elif stall_timeout is not None:
-            stalls_at = (state.last_content_at or state.started_at) + stall_timeout
-            if stalls_at < deadline:
-                deadline, limit = stalls_at, "stall_timeout"
+        since, seconds, limit = state.last_content_at, self._stall_seconds, "stall_timeout"
+        if since is None:
+            since = state.started_at
+            if self._timeouts.first_chunk_timeout is not None:
+                seconds, limit = self._timeouts.first_chunk_timeout, "first_chunk_timeout"
+        deadline = since + seconds
+        if deadline >= self._ends_by:
+            deadline, limit = self._ends_by, "timeout"
+        if decoder.done or decoder.finish_reason is not None:
+            deadline, limit = self._trailer_deadline(deadline, limit, now)
+        return (None if deadline == math.inf else deadline), limit
+
+    def _trailer_deadline(self, deadline: float, limit: str, now: float) -> tuple[float, str]:
+        """Return the same for an answer of which, as far as is known, only the trailer is missing."""
+        decoder = self.decoder
         if decoder.finished or decoder.needs_end:
             if self._complete_since is None:
                 self._complete_since = now
             if self._complete_since + TRAILER_WAIT_SECONDS < deadline or decoder.finished:
                 deadline, limit = min(deadline, self._complete_since + TRAILER_WAIT_SECONDS), ""
-        return (None if deadline == math.inf else deadline), limit
+        return deadline, limit
 
 
 def raise_again(state: CallState, *, has_reader: bool) -> None:

@@ -87,7 +87,7 @@ class Stream(Generic[T_co]):
         __tracebackhide__ = True
         try:
             while self.next():
-                yield cast("Chunk", self._chunk)
+                yield self._chunk  # type: ignore[misc]  # next() has set it
         except OtherReaderError:
             raise  # the stream is left to the other thread
         except BaseException:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,8 +117,9 @@ class Outcome:
 
 
 def cuts(body: bytes, *, seed: int = 0) -> Iterator[tuple[str, list[bytes]]]:
-    """Cut a body in every way that is to give the same: whole, byte by byte, at random places."""
+    """Cut a body in every way that is to give the same: whole, by events, byte by byte, at random places."""
     yield "whole", [body]
+    yield "event by event", [piece for piece in re.split(rb"(?<=\n\n)|(?<=\n\r\n)", body) if piece]
     step = 1 if len(body) <= BIG_BYTES else 65536
     yield "byte by byte", [body[start : start + step] for start in range(0, len(body), step)]
     for number in range(3):
@@ -139,8 +141,10 @@ def replay(
         for piece in pieces:
             if decoder.done and not decoder.needs_end:
                 break
-            decoder.feed(piece)
-            chunks += iter(decoder.next_chunk, None)
+            first = decoder.next_chunk(piece)
+            if first is not None:
+                chunks.append(first)
+                chunks += iter(decoder.next_chunk, None)
         if ending in {"end", "close"} and (decoder.needs_end or not decoder.done):
             decoder.end()
             chunks += iter(decoder.next_chunk, None)

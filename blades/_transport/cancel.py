@@ -248,7 +248,7 @@ class CancelScope:
 
         That of a finished call is not kept: `Response.finish` releases it.
         """
-        if self.state.value is StreamState.FINISHED:
+        if not self.state.active and self.state.value is StreamState.FINISHED:
             return
         self._responses.append(response)
         if not self.state.active:

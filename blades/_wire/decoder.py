@@ -57,6 +57,7 @@ class CompletionDecoder(Totals):
         self._ended = False
         self._failure: StreamError | None = None  # to be raised when the chunk of its event was returned
         self._failed = False
+        self._between_events = False  # and nothing is left of what was fed
 
     @property
     def finished(self) -> bool:
@@ -77,33 +78,51 @@ class CompletionDecoder(Totals):
         """Add bytes of the body, cut anywhere. What follows ``[DONE]`` is dropped."""
         if self.done:
             return
+        self._between_events = False
         if len(self._prefix) < PREFIX_BYTES:
             self._prefix = (self._prefix + data)[:PREFIX_BYTES]
         self._events.feed(data)
 
     def end(self) -> None:
         """Mark the proper end of the body: what was waiting for more becomes available to `next_chunk`."""
+        self._between_events = False
         self._ended = True
         self._events.end()
 
-    def next_chunk(self) -> Chunk | None:
-        """Return the next chunk; None if that takes more bytes, or nothing is to come.
+    def next_chunk(self, data: bytes = b"") -> Chunk | None:
+        """Add bytes, as `feed` does, and return the next chunk; None if that takes more, or nothing is to come.
 
         Raises:
             StreamServerError: The server sent an error. No further chunk comes after a failure.
             StreamProtocolError: The body cannot be read as a stream of chat completion chunks.
         """
+        single = self._events.single_event(data) if data and self._between_events else None
+        if single is not None:
+            chunk = self._read(b"", single)
+            self._between_events = self._failure is None
+            if chunk is not None:
+                return chunk
+        elif data:
+            self.feed(data)
+        return None if self._between_events else self._next_queued()
+
+    def _next_queued(self) -> Chunk | None:
+        """Return the next chunk of what was fed."""
         while not (self.frozen or self._failed):
             if self._failure is not None:
                 raise self._take_failure()
             try:
                 event = None if self.done else self._events.next_event()
-                chunk = self._read_rest() if event is None else self._read(*event)
+                chunk = self._read_rest() if event is None else self._read(event[0], event[1])
             except EventTooLongError:
                 self._failure = self._protocol_error("events of at most 16 MiB", "a longer one")
             else:
-                if chunk is not None or (event is None and self._failure is None):
+                if chunk is not None:
                     return chunk
+                if event is None and self._failure is None:
+                    may_go_on = not (self._ended or self.done) and len(self._prefix) == PREFIX_BYTES
+                    self._between_events = may_go_on and self._events.between_events
+                    return None
         return None
 
     def check_complete(self, *, require_finish: bool) -> None:

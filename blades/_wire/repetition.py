@@ -25,11 +25,10 @@ _GROWING: Final = frozenset({"logprobs", "text", "token_ids"})
 class Repetition:
     """The names and values that were seen last in one stream."""
 
-    __slots__ = ("_choice_names", "_choice_shape", "_event_names", "_event_shape", "_last", "_unknown_names")
+    __slots__ = ("_choice_names", "_event_names", "_last", "_shape", "_unknown_names")
 
     def __init__(self) -> None:
-        self._event_shape: tuple[str, ...] = ()
-        self._choice_shape: tuple[str, ...] = ()
+        self._shape: list[str | None] = []  # the names in the event, None, and the names in its choice
         self._event_names: tuple[str, ...] = ()  # those of the shape that must be empty, or repeated
         self._choice_names: tuple[str, ...] = ()
         self._unknown_names: tuple[tuple[str, ...], tuple[str, ...]] = (), ()  # of the event and of the choice
@@ -45,7 +44,7 @@ class Repetition:
             return None
         if type(text) is not str or choice.get("index") or (len(delta) > 1 and _more_than_text(delta)):
             return None
-        if tuple(event) != self._event_shape or tuple(choice) != self._choice_shape:
+        if [*event, None, *choice] != self._shape:
             self._learn(event, choice)
         for name in self._choice_names:
             if choice[name] is not None and not self._is_repeated(name, choice[name]):
@@ -61,7 +60,7 @@ class Repetition:
         Of a list that goes on where the one before ended (Perplexity's citations), the new items are returned.
         """
         choice = choice or {}
-        if tuple(event) != self._event_shape or tuple(choice) != self._choice_shape:
+        if [*event, None, *choice] != self._shape:
             self._learn(event, choice)
         event_names, choice_names = self._unknown_names
         return (
@@ -88,7 +87,7 @@ class Repetition:
         return value in _EMPTY or (name not in _KNOWN and value == self._last.get(name, _EMPTY))
 
     def _learn(self, event: Json, choice: Json) -> None:
-        self._event_shape, self._choice_shape = tuple(event), tuple(choice)
+        self._shape = [*event, None, *choice]
         self._event_names = tuple([name for name in event if name not in _PLAIN_EVENT])
         self._choice_names = tuple([name for name in choice if name not in _PLAIN_CHOICE])
         self._unknown_names = tuple(event.keys() - EVENT_FIELDS), tuple(choice.keys() - CHOICE_FIELDS)

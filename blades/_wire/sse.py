@@ -63,6 +63,21 @@ class EventDecoder:
         """The last line that belongs to no field; all of them while they may be a JSON body instead of a stream."""
         return b"\n".join(self._stray)
 
+    @property
+    def between_events(self) -> bool:
+        """Whether nothing is left of what was fed: neither a whole event nor the beginning of one."""
+        return self.is_stream and not (self._lines or self._partial or self._data or self._name)
+
+    def single_event(self, data: bytes) -> bytes | None:
+        """Return the data of an event if the bytes are just one, in the common form; else None, and nothing is added.
+
+        Call between two events. Nothing has to be queued for an event that arrives alone.
+        """
+        lines = data.splitlines()
+        if len(lines) == 2 and not lines[1] and lines[0].startswith(b"data: {") and len(data) <= self._limit:
+            return lines[0][6:]
+        return None
+
     def feed(self, data: bytes) -> None:
         """Add bytes: cut into lines here, parsed by `next_event`."""
         if self._after_cr and data.startswith(b"\n"):
