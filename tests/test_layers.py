@@ -150,7 +150,7 @@ def test_attributes_have_one_writer(module: str) -> None:
 
 # Attributes of objects that are not this package's, and of a class, set by its own method.
 FOREIGN = {
-    "_transport.client": {"weakref.finalize(self, _close, client).atexit"},
+    "_transport.client": {"weakref.finalize(self, close_quietly, client).atexit"},
     "_transport.connection": {"stream.read", "stream.write", "stream.close"},
     "_errors": {"copied.__cause__"},
     "_values": {"cls._make_bundle"},

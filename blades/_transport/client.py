@@ -26,6 +26,7 @@ from blades._transport.hooks import connection_of, install_hooks, reads_plainly
 from blades._transport.missing import LONGER, missing
 from blades._transport.opened import OpenedResponse
 from blades._transport.response import FastResponse, ReadAheadResponse
+from blades._transport.threads import close_quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,7 +103,7 @@ class ClientAdapter:
         if owned:
             # Not __del__: together with the client, in a cycle, its sockets could be collected before it closes them.
             # Not at exit either: daemon threads that read a stream would report an error, or hold a lock for ever.
-            weakref.finalize(self, _close, client).atexit = False
+            weakref.finalize(self, close_quietly, client).atexit = False
         install_hooks(client)
 
     @classmethod
@@ -188,7 +189,7 @@ class ClientAdapter:
             idle = not self._open_streams
         self._close_postponed()
         if idle and self._owned:
-            _close(self._client)
+            close_quietly(self._client)
 
     def response_closed(self) -> None:
         """Count one stream fewer; the last one of a retired client closes it."""
@@ -196,7 +197,7 @@ class ClientAdapter:
             self._open_streams -= 1
             idle = self._retired and not self._open_streams
         if idle and self._owned:
-            _close(self._client)
+            close_quietly(self._client)
 
     def close_later(self, close: Callable[[], object]) -> None:
         """Postpone what needs a thread of its own until there are threads again: the next stream does it."""
@@ -293,8 +294,3 @@ def _with_options(client: Any, **settings: Any) -> Any:
     except (AttributeError, TypeError):
         missing.report("with_options", "retries are those of the client that was given")
         return client
-
-
-def _close(client: Any) -> None:
-    with suppress(Exception):
-        client.close()

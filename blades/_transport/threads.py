@@ -14,7 +14,8 @@ from __future__ import annotations
 import _thread
 import sys
 import threading
-from typing import TYPE_CHECKING, Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 from blades._platform import register_at_fork
@@ -108,3 +109,14 @@ def run_detached(function: Callable[[], object]) -> bool:
             return False
         raise
     return True
+
+
+def close_quietly(client: Any, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+    """Close a client, whatever that raises.
+
+    Not at the interpreter's exit: a thread that has stopped may hold a lock of the client's, this module may be empty
+    already, and the system closes the sockets.
+    """
+    if not is_finalizing():
+        with suppress(Exception):
+            client.close()
