@@ -36,7 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_tools": {"BOTTOM", "_structured"},
     "_rounds": {"BOTTOM", "_clock", "_tools", "_transport.threads"},
     "_call": {"BOTTOM", "_clock", "_options", "_wire", "_transport"},
-    "_loop": {"BOTTOM", "_clock", "_options", "_transport", "_tools", "_rounds", "_call"},
+    "_steps": {"BOTTOM", "_tools", "_rounds", "_call"},
+    "_loop": {"BOTTOM", "_clock", "_options", "_transport", "_tools", "_rounds", "_call", "_steps"},
     "_opening": {"BOTTOM", "_credentials", "_explain", "_prompts", "_transport"},
     "_stream": {"BOTTOM", "_call", "_loop", "_output", "_structured"},
     "_chat": {"BOTTOM", "_call", "_loop", "_stream", "_options", "_option_types", "_prompts"},
@@ -192,7 +193,6 @@ DEFENDED = {
     "_agent": "signatures and docstrings of the public class",
     "_stream": "docstrings of the public class",
     "_values": "values and their docstrings",
-    "_loop": "one class: the same interface as `Call`, and what is summed over calls",
     "_tools": "what a signature says, and running what has it",
 }
 
