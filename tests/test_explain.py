@@ -30,16 +30,12 @@ def note_of(base_url: str, model: str = "m") -> str:
     return note
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
-
-
 def test_refused_port() -> None:
     """The host and port where nothing listens."""
-    port = free_port()
-    note = note_of(f"http://127.0.0.1:{port}/v1")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and no other process can listen there meanwhile
+        port = taken.getsockname()[1]
+        note = note_of(f"http://127.0.0.1:{port}/v1")
     assert f"nothing listens on 127.0.0.1:{port}" in note
     assert note.startswith(f"asked: POST http://127.0.0.1:{port}/v1/chat/completions")
     assert "base URL: base_url=; key: api_key=" in note

@@ -85,6 +85,8 @@ class Kernel:
         write_kernel_spec(directory / "kernels" / "python3")
         self.manager = KernelManager(kernel_name="python3")
         self.manager.kernel_spec_manager.kernel_dirs = [str(directory / "kernels")]
+        if sys.platform != "win32":  # ports are chosen before the kernel takes them: another process may be faster
+            self.manager.transport, self.manager.ip = "ipc", str(directory / "kernel")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
         self.manager.start_kernel(
             env={**environment, "IPYTHONDIR": str(directory)},
@@ -93,7 +95,11 @@ class Kernel:
         )
         self.client = self.manager.client()
         self.client.start_channels()
-        self.client.wait_for_ready(timeout=START_SECONDS)
+        try:
+            self.client.wait_for_ready(timeout=START_SECONDS)
+        except BaseException:
+            self.close()
+            raise
 
     def run(
         self, code: str, *, at: str | None = None, do: Callable[[], object] | None = None, notebook: bool = True
