@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -179,12 +178,16 @@ def raise_descriptor_limit(wanted: int = 65536) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
-def in_child(module: str, function: str, *arguments: object) -> Any:
-    """Call a benchmark's function in a fresh process; return its result, which travels as JSON."""
+def in_child(module: str, function: str, *arguments: object, limit_seconds: float | None = None) -> Any:
+    """Call a benchmark's function in a fresh process; return its result, which travels as JSON.
+
+    Raises:
+        subprocess.SubprocessError: It failed, or did not end within the limit.
+    """
     code = (
         f"import json, sys; sys.path.insert(0, {str(HERE)!r}); import {module};"
         f"print(json.dumps({module}.{function}(*json.loads(sys.argv[1]))))"
     )
     command = [sys.executable, "-c", code, json.dumps(arguments)]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ}).stdout
-    return json.loads(output.splitlines()[-1])
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=limit_seconds)
+    return json.loads(done.stdout.splitlines()[-1])
