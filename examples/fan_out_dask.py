@@ -24,6 +24,7 @@ from blades import Agent, Reply
 from shared import describe, settings
 
 try:
+    import dask
     from distributed import Client, LocalCluster, Status, as_completed, get_worker
 except ModuleNotFoundError as missing:
     sys.exit(f"This example needs Dask: pip install distributed ({missing})")
@@ -64,6 +65,8 @@ def row(number: int, prompt: str, result: Any) -> dict[str, Any]:
 
 def local_cluster(workers: int, threads: int) -> LocalCluster:
     """Start processes that ignore Ctrl-C, and do not write into the progress bar."""
+    # Dask's profiler asks Python for all frames: before 3.12, that and the end of a thread can wait for each other.
+    dask.config.set({"distributed.worker.profile.enabled": False})  # https://github.com/python/cpython/issues/106883
     on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
     options = {"threads_per_worker": threads, "dashboard_address": None, "silence_logs": logging.CRITICAL}
     try:
