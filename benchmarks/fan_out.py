@@ -113,9 +113,7 @@ def main() -> None:
             "the same, one process killed after a third": run(load, dask, answers[2], count, kill_at=count // 3),
         }
     head = [f"{count:,} prompts, {EVENTS} events each", "prompts/s", "first answer, s", "whole run, s", "memory, MiB"]
-    cells = [
-        [*head, "requests beyond one per prompt", "prompts without an answer", "answers beyond one per prompt", ""]
-    ]
+    cells = [[*head, "requests beyond one per prompt", "prompts without an answer", "answers beyond one per prompt"]]
     for name, each in runs.items():
         rate = count / (each.seconds - each.first_seconds)
         values = [rate, each.first_seconds, each.seconds, each.memory_mib, each.more_requests, each.missing, each.twice]
