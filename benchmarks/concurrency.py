@@ -3,7 +3,7 @@
 A number of streams passes if 99 of 100 chunks reach their reader within 50 ms of being sent, and all chunks arrive. The
 number is doubled until it fails (in two tries of two, because of other load on the machine); then a bisection finds the
 largest number that passes, to an eighth of the last one. A plain `socket` shows the limit of threads in one process.
-The cores that the server used tell whether it was the limit: it has a process of its own, but the same machine.
+The cores that the server used show whether it was the limit: it has a process of its own, but the same machine.
 """
 
 from __future__ import annotations

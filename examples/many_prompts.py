@@ -40,7 +40,7 @@ def main() -> None:
     numbered = enumerate(given.prompts.read_text("utf-8").splitlines(), 1)
     todo = {number: prompt for number, prompt in numbered if prompt.strip() and number not in answered}
     stop = threading.Event()
-    failed, told = 0, [""]
+    failed, shown = 0, [""]
     with ExitStack() as stack:
         agent = stack.enter_context(Agent("many", **stack.enter_context(settings(pace=0.002))))
         output = stack.enter_context(answers.open("a", encoding="utf-8"))
@@ -56,7 +56,7 @@ def main() -> None:
             if error:  # no line: the next run tries again
                 failed += 1
                 message, *notes = describe(error)
-                told, new = notes, notes if notes != told else []  # the cause is the same for many lines
+                shown, new = notes, notes if notes != shown else []  # the cause is the same for many lines
                 print(f"\rline {number}: {message}", *new, sep="\n", file=sys.stderr)
             else:
                 row = {"number": number, "prompt": todo[number], "text": future.result().text}

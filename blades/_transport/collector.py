@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ENABLED = True
-"""The switch: where this is False, the collector starts as often as ever."""
+"""The switch: where this is False, the thresholds of the collector are left alone."""
 
 HELD_OFF: Final = (500_000, 50, 50)  # by their number, so that it starts after all where there is a reason
 

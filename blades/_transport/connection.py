@@ -255,7 +255,7 @@ class TrackedConnection:
         self._writes_here = True
         previous, self._scope = self._scope, None if self.multiplexed else current_scope.get()
         scope = self._scope
-        if previous is not None and previous is not scope:  # nothing has told of the end of its response
+        if previous is not None and previous is not scope:  # nothing has reported the end of its response
             previous.detach(self.socket)
         current_connection.set(None if scope is None else self)
         if scope is not None and self._requests and not (self._reusable and self._is_fresh_for(scope)):
