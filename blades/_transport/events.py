@@ -24,8 +24,8 @@ MAX_WAITERS: Final = 64  # threads that wait for one event each
 WAITER_LOOK_SECONDS: Final = 0.8  # how often such a thread looks whether its streams have been discarded
 LOOKS_UNTIL_CLEANUP: Final = 16  # see PERIODS_UNTIL_CLEANUP
 POLL_SECONDS: Final = 0.015
-SHARE_OF_A_CORE: Final = 0.004  # what polling may cost: many hundreds of events are polled less often
-LONGEST_PERIOD_SECONDS: Final = 0.1
+SHARE_OF_A_CORE: Final = 0.0025  # what polling may cost: many hundreds of events are polled less often
+LONGEST_PERIOD_SECONDS: Final = 0.2
 PERIODS_UNTIL_CLEANUP: Final = 64  # a stream whose own cleanup was broken off by an exception is discarded then
 
 
