@@ -46,6 +46,18 @@ class OtherReaderError(RuntimeError):
 class Call:
     """One answer, chunk by chunk. Read by one thread at a time: whoever has taken the response out of the scope."""
 
+    __slots__ = (
+        "_complete_since",
+        "_ends_by",
+        "_overtime",
+        "_require_finish",
+        "_stall_seconds",
+        "_timeouts",
+        "decoder",
+        "scope",
+        "state",
+    )
+
     def __init__(
         self, timeouts: Timeouts, event: Event | None = None, *, require_finish: bool, ends_by: float | None = None
     ) -> None:

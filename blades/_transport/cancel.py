@@ -140,6 +140,29 @@ class CancelScope:
         event: The caller's own event, whose setting cancels; None if there is none.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_cancel_complete",
+        "_deadline",
+        "_duplicate",
+        "_lock",
+        "_opens_by",
+        "_own_event",
+        "_read_by",
+        "_responses",
+        "_socket",
+        "_timed",
+        "_watcher",
+        "arrivals",
+        "caller_event",
+        "expired",
+        "fresh_only",
+        "reads_inline",
+        "retries",
+        "state",
+        "wake_opener",
+    )
+
     def __init__(self, state: CallState, event: Event | None = None) -> None:
         self.state = state
         self.caller_event = event

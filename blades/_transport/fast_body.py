@@ -37,6 +37,8 @@ class FastBody:
         ended: The body was read to its proper end; else, after `read` returned ``b""``, the rest is the library's.
     """
 
+    __slots__ = ("_begun", "_chunked", "_connection", "_receive_from_socket", "_scope", "ended")
+
     def __init__(self, connection: TrackedConnection, scope: CancelScope) -> None:
         self.ended = False
         self._connection = connection

@@ -35,6 +35,8 @@ READ_AHEAD: Final = 16  # pieces
 class FastResponse:
     """An answer that is read from the socket by whoever asks for it."""
 
+    __slots__ = ("_body", "_ended", "_opened", "_rest", "info")
+
     def __init__(self, opened: OpenedResponse, body: FastBody) -> None:
         self.info = opened.info
         self._opened = opened

@@ -45,6 +45,23 @@ class CallState:
             more. It must return at once, and may be called by a signal handler.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_cleanups",
+        "_freeze",
+        "_lock",
+        "_on_end",
+        "active",
+        "ended_at",
+        "failure",
+        "first_content_at",
+        "last_content_at",
+        "request_id",
+        "sent_at",
+        "started_at",
+        "value",
+    )
+
     def __init__(self, freeze: Callable[[], None]) -> None:
         self.value: StreamState = StreamState.OPENING
         self.active: bool = True  # the state is not terminal; a plain attribute, because it is read at each chunk

@@ -24,6 +24,8 @@ class Chunked:
             not. After that, nothing more may be decoded. `LAST_CHUNK` is handed back whole, whatever follows it.
     """
 
+    __slots__ = ("_left", "_pending", "handed_back")
+
     def __init__(self) -> None:
         self.handed_back: bytes | None = None
         self._pending = b""  # a size, the end of a chunk, or the last chunk, if it is cut

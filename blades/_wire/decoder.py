@@ -44,6 +44,21 @@ class CompletionDecoder(Totals):
         done: ``[DONE]`` was seen, or a whole completion instead of a stream: no further chunk is to be expected.
     """
 
+    __slots__ = (
+        "_between_events",
+        "_ended",
+        "_events",
+        "_failed",
+        "_failure",
+        "_first_event",
+        "_info",
+        "_parse_json",
+        "_prefix",
+        "_repetition",
+        "_saw_choices",
+        "done",
+    )
+
     def __init__(self, *, limit_bytes: int = EVENT_LIMIT_BYTES) -> None:
         super().__init__()
         self.done = False

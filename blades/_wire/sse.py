@@ -41,6 +41,24 @@ class EventDecoder:
         unterminated: The body ended inside the event that was returned last.
     """
 
+    __slots__ = (
+        "_after_cr",
+        "_at_start",
+        "_data",
+        "_data_size",
+        "_ended",
+        "_limit",
+        "_line_by_line",
+        "_lines",
+        "_name",
+        "_partial",
+        "_stray",
+        "_stray_size",
+        "_too_long",
+        "is_stream",
+        "unterminated",
+    )
+
     def __init__(self, *, limit_bytes: int = EVENT_LIMIT_BYTES) -> None:
         self.is_stream = False
         self.unterminated = False

@@ -45,6 +45,25 @@ class Totals:
         frozen: Nothing changes any more.
     """
 
+    __slots__ = (
+        "_append_lock",
+        "_calls",
+        "_extra",
+        "_lock",
+        "_reasoning",
+        "_reasoning_fields",
+        "_refusal",
+        "_serial",
+        "_step",
+        "_text",
+        "chunks",
+        "finish_reason",
+        "frozen",
+        "id",
+        "model",
+        "usage",
+    )
+
     def __init__(self) -> None:
         self.chunks = 0
         self.finish_reason: str | None = None
