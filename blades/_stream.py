@@ -86,8 +86,10 @@ class Stream(Generic[T_co]):
     def __iter__(self) -> Generator[Chunk]:
         __tracebackhide__ = True
         try:
-            while self.next():
-                yield self._chunk  # type: ignore[misc]  # next() has set it
+            call = self._call
+            while (chunk := call.next_chunk()) is not None:  # as `next`
+                self._chunk = chunk
+                yield chunk
         except OtherReaderError:
             raise  # the stream is left to the other thread
         except BaseException:

@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Final, final
 from blades._clock import monotonic
 from blades._platform import Selector
 from blades._transport.cancel import ARRIVED, POLL_RESOLUTION_SECONDS, ConnectionLost, DeadlinePassed
+from blades._transport.threads import raised_by
 from blades._wire.chunked import LAST_CHUNK, Chunked
 
 if TYPE_CHECKING:
     from blades._transport.cancel import CancelScope
     from blades._transport.connection import TrackedConnection
-from blades._transport.threads import raised_by
 
 ENABLED = True
 """The switch: where this is False, every body is read through the HTTP library."""
 
 READ_BYTES: Final = 65536
+PACED_READ_BYTES: Final = 4096  # until one is full: Python allocates this much before each read, and trims it after
 MIN_READ_SECONDS: Final = 0.02  # what has arrived is read, even if a slow reader asks after its deadline
 
 
@@ -37,7 +38,16 @@ class FastBody:
         ended: The body was read to its proper end; else, after `read` returned ``b""``, the rest is the library's.
     """
 
-    __slots__ = ("_begun", "_chunked", "_connection", "_receive_from_socket", "_scope", "ended")
+    __slots__ = (
+        "_begun",
+        "_chunked",
+        "_client_limit",
+        "_connection",
+        "_read_bytes",
+        "_receive_from_socket",
+        "_scope",
+        "ended",
+    )
 
     def __init__(self, connection: TrackedConnection, scope: CancelScope) -> None:
         self.ended = False
@@ -45,6 +55,8 @@ class FastBody:
         self._scope = scope
         self._chunked = Chunked()
         self._begun = self._chunked.decode(connection.take_buffered())  # what came with the headers
+        self._read_bytes = PACED_READ_BYTES
+        self._client_limit = connection.timeout_seconds  # the caller's client may have a limit of its own for each read
         self._receive_from_socket = connection.socket.recv
         connection.socket.settimeout(None)
 
@@ -93,14 +105,14 @@ class FastBody:
             if not self.wait(0):
                 raise DeadlinePassed
             deadline = monotonic() + MIN_READ_SECONDS  # part of a TLS record may be all that is there
-        own_limit = connection.timeout_seconds  # the caller's client may have a limit of its own for each read
+        own_limit = self._client_limit
         if own_limit is not None:
             own_limit += monotonic()
             deadline = own_limit if deadline is None else min(deadline, own_limit)
         data, lost = b"", None
         try:
             watched = scope.begin_read(deadline)
-            data = self._receive_from_socket(READ_BYTES) if watched else self._receive_with_timeout(deadline)
+            data = self._receive_from_socket(self._read_bytes) if watched else self._receive_with_timeout(deadline)
         except OSError as error:
             if not raised_by(error, __name__, ssl.__name__, socket.__name__):
                 raise  # by a signal handler of the caller's, in the midst of the call
@@ -110,6 +122,7 @@ class FastBody:
             if not data:
                 clear_tls_errors(connection.socket)
         if data:
+            self._read_bytes = READ_BYTES if len(data) >= PACED_READ_BYTES else PACED_READ_BYTES
             return data
         # A TimeoutError with a number is the system's: the other side does not answer any more (TCP keep-alive).
         if scope.expired or (isinstance(lost, TimeoutError) and lost.errno is None):
