@@ -119,12 +119,13 @@ def drawn(_: str, count: int) -> None:
     from blades._output.markdown_html import MarkdownRenderer  # same
     from blades._output.transcript import Part  # same
 
-    renderer, part, closed = MarkdownRenderer(), Part("text"), 0
+    renderer, part, added, closed = MarkdownRenderer(), Part("text"), 0, 0
     for number in range(count):
         part.pieces.append("word " if number % 50 else "\n\nA paragraph of *one* line: ")
+        added += len(part.pieces[-1])
         if number % 5 == 0:
-            closed += len(renderer.feed(part.text)[0].source)
-    assert len(part.text) - closed < 1000
+            closed += len(renderer.feed(part.take())[0].source)
+    assert added - closed < 1000
 
 
 def official_streams(url: str, count: int) -> None:

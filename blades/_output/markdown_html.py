@@ -79,7 +79,7 @@ class MarkdownRenderer:
         self._parser = _make_parser()
         self._clean = _make_cleaner()
         self._references: dict[str, Any] = {}
-        self._offset = 0
+        self._open = ""  # the text that has not ended
 
     is_rich = True
 
@@ -89,13 +89,13 @@ class MarkdownRenderer:
         return bool(self._references)
 
     def feed(self, text: str, *, whole: bool = False) -> tuple[Block, Block]:
-        """Return what has ended since the last call, and what is still open.
+        """Add text; return what has ended with it, and what is still open.
 
         Args:
-            text: The text from its beginning.
+            text: What follows the text before.
             whole: Nothing more follows, so that nothing is open.
         """
-        raw = text[self._offset :]
+        raw = self._open = self._open + text
         if raw.endswith("\r") and not whole:  # the line feed may still come
             raw = raw[:-1]
         rest = _line_end.sub("\n", raw)
@@ -113,7 +113,7 @@ class MarkdownRenderer:
         length = len(rest) if whole else _line_offset(rest, end_line)
         defined = environment["references"].items()
         self._references |= {name: value for name, value in defined if whole or value["map"][1] <= end_line}
-        self._offset += len(raw) if whole else _line_offset(raw, end_line)
+        self._open = self._open[len(raw) if whole else _line_offset(raw, end_line) :]
         return (
             Block(rest[:length], self._write(tokens[:first_open], environment)),
             Block(rest[length:], self._write(tokens[first_open:], environment)),

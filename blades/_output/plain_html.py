@@ -35,14 +35,14 @@ class PlainRenderer:
     has_references = False
 
     def __init__(self) -> None:
-        self._offset = 0
+        self._open = ""  # the text that has not ended
 
     def feed(self, text: str, *, whole: bool = False) -> tuple[Block, Block]:
-        """Return the paragraphs that have ended since the last call, and what is still open."""
-        found = text.rfind("\n\n", self._offset)
-        end = len(text) if whole else self._offset if found < 0 else found + 2
-        closed, still_open = text[self._offset : end], text[end:]
-        self._offset = end
+        """Add text; return the paragraphs that have ended with it, and what is still open."""
+        text = self._open + text
+        end = len(text) if whole else text.rfind("\n\n") + 2 if "\n\n" in text else 0
+        closed, still_open = text[:end], text[end:]
+        self._open = still_open
         return Block(closed, self.render_again(closed)), Block(still_open, self.render_again(still_open))
 
     def render_again(self, source: str) -> str:

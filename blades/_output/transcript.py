@@ -27,6 +27,13 @@ class Part:
         self.pieces[:count] = [text]
         return text
 
+    def take(self) -> str:
+        """Take what has arrived since the last call, while more may be appended behind it."""
+        count = len(self.pieces)
+        text = "".join(self.pieces[:count])
+        del self.pieces[:count]
+        return text
+
 
 @final
 class Transcript:

@@ -141,7 +141,7 @@ class _PartDrawing:
         elif data is not None:
             still_open = data
         else:
-            closed, still_open = self._renderer.feed(self._part.text, whole=whole)
+            closed, still_open = self._renderer.feed(self._part.take(), whole=whole)
             section.add(closed)
             limit = SECTION_CHARACTERS if self._updates else GROWTH_CHARACTERS * (len(self._sections) - 1)
             if not whole and section.characters > limit:
