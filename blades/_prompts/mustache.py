@@ -94,6 +94,7 @@ def _nodes(text: str, where: str, *, is_partial: bool) -> Iterator[_Node]:
     """Cut a text into literals and tags. Comments, and the rest of a line that holds only a tag, are left out."""
     opening, closing = "{{", "}}"
     position, line, fresh = 0, 1, True  # fresh: a line starts at position
+    paths: dict[tuple[str, str], tuple[str, ...]] = {}
     while (start := text.find(opening, position)) >= 0:
         literal = text[position:start]
         line += literal.count("\n")
@@ -109,7 +110,9 @@ def _nodes(text: str, where: str, *, is_partial: bool) -> Iterator[_Node]:
         if kind == "set delimiter":
             opening, closing = name.split()
         elif kind != "comment":
-            yield _Tag(kind, name, _path(kind, name, where, line), line, indent if alone else None)
+            if (kind, name) not in paths:
+                paths[kind, name] = _path(kind, name, where, line)
+            yield _Tag(kind, name, paths[kind, name], line, indent if alone else None)
         line += text.count("\n", start, position)
     yield from _lines(text[position:], fresh=fresh, goes_on=False) if is_partial else (text[position:],)
 
