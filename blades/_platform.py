@@ -51,6 +51,12 @@ descriptor of its own.
 HAS_GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 """Whether one thread at a time runs Python code: not in a free-threaded build (https://peps.python.org/pep-0703/)."""
 
+FORGETS_FOREIGN_THREADS: Final = sys.version_info >= (3, 13)
+"""Whether `threading` forgets a thread that it has not started, and was asked about, when that thread ends.
+
+Before, it is in `threading.enumerate` for ever: https://github.com/python/cpython/issues/114423.
+"""
+
 
 def register_at_fork(
     *,

@@ -106,7 +106,8 @@ class FastResponse:
         code, would leave the connection taken in its pool for ever.
         """
         connection = self._opened.connection
-        if connection is None or (connection.is_proven and threading.current_thread() is not threading.main_thread()):
+        in_main_thread = threading.get_ident() == threading.main_thread().ident
+        if connection is None or (connection.is_proven and not in_main_thread):
             self._let_library_end()
             return
         self._opened.scope.begin_read(monotonic() + DRAIN_SECONDS)

@@ -15,10 +15,11 @@ import _thread
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
-from blades._platform import register_at_fork
+from blades._platform import FORGETS_FOREIGN_THREADS, register_at_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,12 +104,20 @@ def run_detached(function: Callable[[], object]) -> bool:
     if sys.is_finalizing():
         return False
     try:
-        _thread.start_new_thread(function, ())
+        _thread.start_new_thread(function if FORGETS_FOREIGN_THREADS else partial(_run_and_forget, function), ())
     except RuntimeError as error:
         if raised_by(error, threading.__name__):  # no more threads; or the process is ending, and its sockets with it
             return False
         raise
     return True
+
+
+def _run_and_forget(function: Callable[[], object]) -> None:
+    """Run the function of a thread, and remove what a call of `threading.current_thread` (by a logger) has left."""
+    try:
+        function()
+    finally:
+        threading._active.pop(_thread.get_ident(), None)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def close_quietly(client: Any, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
