@@ -486,6 +486,20 @@ class TestWarmUp:
                 assert [request.method for request in server.requests] == ["GET", "POST"]
                 assert server.connections == 1
 
+    def test_stream_on_its_connection_can_be_cancelled(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The server is informed at once, also while it has not answered yet, and nothing is reported as missing."""
+        with LocalServer(Answer(before_headers=[Stall()])) as server, make(base_url=server.base_url) as agent:
+            agent.warm_up()
+            assert server.wait_for_request(timeout=LIMIT_SECONDS).answered.wait(LIMIT_SECONDS)
+            wait_until(lambda: is_idle(agent))
+            stream = agent.run_stream("go")
+            request = server.wait_for_request(2)
+            assert request.stalled.wait(LIMIT_SECONDS)
+            stream.cancel()
+            assert request.left.wait(LIMIT_SECONDS)
+            assert server.connections == 1
+        assert [record for record in caplog.records if record.name.startswith("blades")] == []
+
     def test_it_never_raises(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Neither without a key nor without a server; the first stream says what is wrong."""
         agent = Agent("test", model="m")
