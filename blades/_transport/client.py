@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 from blades._errors import clear_frames
 from blades._platform import SHUTDOWN_WAKES, register_at_fork
 from blades._transport import fast_body
-from blades._transport.cancel import CancelScope, RequestCancelled
+from blades._transport.cancel import RequestCancelled
 from blades._transport.collector import collector_held_off
 from blades._transport.connection import StaleConnection, current_scope
 from blades._transport.fast_body import FastBody
@@ -26,8 +26,8 @@ from blades._transport.hooks import connection_of, install_hooks, reads_plainly
 from blades._transport.missing import LONGER, missing
 from blades._transport.opened import OpenedResponse
 from blades._transport.response import FastResponse, ReadAheadResponse
-from blades._transport.state import CallState
 from blades._transport.threads import close_quietly
+from blades._transport.warming import warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import openai
+
+    from blades._transport.cancel import CancelScope
 
 CONNECT_TIMEOUT_SECONDS: Final = 5.0  # the official client's own; what follows is limited by the stream's time limits
 KEEPALIVE_EXPIRY_SECONDS: Final = 60.0  # a person answers a chat within that; the official 5 s reconnect each time
@@ -173,18 +175,14 @@ class ClientAdapter:
             _deliver(opened, scope)
 
     def warm_up(self) -> None:
-        """Open a connection, with the cheapest request that there is: for the list of models, whatever it says.
-
-        The request has a scope of its own, as a stream has: so the connection is known here, and the stream that uses
-        it next can be cancelled from its first byte on.
+        """Do with this client what `warm` does.
 
         Raises:
             Exception: The server cannot be reached, or refuses.
         """
         client = _with_options(self._client, max_retries=0, timeout=WARM_UP_TIMEOUT_SECONDS)
         install_hooks(client)
-        current_scope.set(CancelScope(CallState(lambda: None)))
-        client.models.with_raw_response.list()
+        warm(client)
 
     def retire(self) -> None:
         """Close the client as soon as no stream uses it, if the agent made it."""
