@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from blades._platform import HAS_GIL
 from blades._transport import collector
 from blades._transport.collector import HELD_OFF, collector_held_off
 from blades.testing import LocalServer
@@ -69,3 +70,19 @@ def test_program_that_has_switched_it_off_is_let_be(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(collector, "ENABLED", False)
     with collector_held_off():
         assert gc.get_threshold() == (700, 10, 10)
+
+
+@pytest.mark.skipif(not HAS_GIL, reason="without a GIL there are no generations")
+def test_what_was_made_is_in_the_oldest_generation() -> None:
+    """The next run of the collector does not walk it; what the program has frozen stays so."""
+    with collector_held_off():
+        made: list[object] = []
+    assert not any(item is made for item in gc.get_objects(generation=0))
+    gc.freeze()
+    try:
+        with collector_held_off():
+            young: list[object] = []
+        assert gc.get_freeze_count()
+        assert any(item is young for item in gc.get_objects(generation=0))
+    finally:
+        gc.unfreeze()
