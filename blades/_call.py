@@ -178,7 +178,7 @@ class Call:
         if now >= self._ends_by and self._overtime:
             raise timed_out("timeout", self._timeouts)
         while state.active and (scope.caller_event is None or not scope.poll()):
-            chunk = decoder.next_chunk(data)
+            chunk = decoder.next_chunk(data) if data or not decoder.between_events else None
             if chunk is not None:
                 if chunk.finish_reason is None and self._complete_since is None and now < self._ends_by:
                     state.content_arrived(now)  # which is all there is to note of nearly every chunk

@@ -27,7 +27,7 @@ from blades._wire.deltas import (
 from blades._wire.protocol_errors import A_STREAM, is_foreign, protocol_error
 from blades._wire.repetition import Repetition
 from blades._wire.server_errors import find_error, preview, server_error
-from blades._wire.sse import BYTE_ORDER_MARK, DONE, EVENT_LIMIT_BYTES, EventDecoder, EventTooLongError
+from blades._wire.sse import BYTE_ORDER_MARK, DONE, EVENT_LIMIT_BYTES, EventDecoder, EventTooLongError, single_event
 from blades._wire.totals import Totals
 
 if TYPE_CHECKING:
@@ -42,20 +42,22 @@ class CompletionDecoder(Totals):
 
     Attributes:
         done: ``[DONE]`` was seen, or a whole completion instead of a stream: no further chunk is to be expected.
+        between_events: Nothing is left of what was fed: the next chunk takes more bytes.
     """
 
     __slots__ = (
-        "_between_events",
         "_ended",
         "_events",
         "_failed",
         "_failure",
         "_first_event",
         "_info",
+        "_limit_bytes",
         "_parse_json",
         "_prefix",
         "_repetition",
         "_saw_choices",
+        "between_events",
         "done",
     )
 
@@ -63,6 +65,7 @@ class CompletionDecoder(Totals):
         super().__init__()
         self.done = False
         self._info = ResponseInfo()
+        self._limit_bytes = limit_bytes
         self._events = EventDecoder(limit_bytes=limit_bytes)
         self._parse_json = fast_parser()
         self._repetition = Repetition()
@@ -72,7 +75,7 @@ class CompletionDecoder(Totals):
         self._ended = False
         self._failure: StreamError | None = None  # to be raised when the chunk of its event was returned
         self._failed = False
-        self._between_events = False  # and nothing is left of what was fed
+        self.between_events = False
 
     @property
     def finished(self) -> bool:
@@ -93,14 +96,14 @@ class CompletionDecoder(Totals):
         """Add bytes of the body, cut anywhere. What follows ``[DONE]`` is dropped."""
         if self.done:
             return
-        self._between_events = False
+        self.between_events = False
         if len(self._prefix) < PREFIX_BYTES:
             self._prefix = (self._prefix + data)[:PREFIX_BYTES]
         self._events.feed(data)
 
     def end(self) -> None:
         """Mark the proper end of the body: what was waiting for more becomes available to `next_chunk`."""
-        self._between_events = False
+        self.between_events = False
         self._ended = True
         self._events.end()
 
@@ -111,15 +114,15 @@ class CompletionDecoder(Totals):
             StreamServerError: The server sent an error. No further chunk comes after a failure.
             StreamProtocolError: The body cannot be read as a stream of chat completion chunks.
         """
-        single = self._events.single_event(data) if data and self._between_events else None
+        single = single_event(data, self._limit_bytes) if data and self.between_events else None
         if single is not None:
             chunk = self._read(b"", single)
-            self._between_events = self._failure is None
+            self.between_events = self._failure is None
             if chunk is not None:
                 return chunk
         elif data:
             self.feed(data)
-        return None if self._between_events else self._next_queued()
+        return None if self.between_events else self._next_queued()
 
     def _next_queued(self) -> Chunk | None:
         """Return the next chunk of what was fed."""
@@ -136,7 +139,7 @@ class CompletionDecoder(Totals):
                     return chunk
                 if event is None and self._failure is None:
                     may_go_on = not (self._ended or self.done) and len(self._prefix) == PREFIX_BYTES
-                    self._between_events = may_go_on and self._events.between_events
+                    self.between_events = may_go_on and self._events.between_events
                     return None
         return None
 

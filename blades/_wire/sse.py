@@ -32,6 +32,17 @@ class EventTooLongError(Exception):
     """An event, a line, or a body that is no event stream, is past the limit: nothing more can be read."""
 
 
+def single_event(data: bytes, limit_bytes: int) -> bytes | None:
+    """Return the data of an event if the bytes are just one, in the common form; else None.
+
+    Between two events, nothing has to be queued for one that arrives alone.
+    """
+    lines = data.splitlines()
+    if len(lines) == 2 and not lines[1] and lines[0].startswith(b"data: {") and len(data) <= limit_bytes:
+        return lines[0][6:]
+    return None
+
+
 @final
 class EventDecoder:
     """The decoder of one stream. Feed it bytes cut anywhere; take events until there is None.
@@ -85,16 +96,6 @@ class EventDecoder:
     def between_events(self) -> bool:
         """Whether nothing is left of what was fed: neither a whole event nor the beginning of one."""
         return self.is_stream and not (self._lines or self._partial or self._data or self._name)
-
-    def single_event(self, data: bytes) -> bytes | None:
-        """Return the data of an event if the bytes are just one, in the common form; else None, and nothing is added.
-
-        Call between two events. Nothing has to be queued for an event that arrives alone.
-        """
-        lines = data.splitlines()
-        if len(lines) == 2 and not lines[1] and lines[0].startswith(b"data: {") and len(data) <= self._limit:
-            return lines[0][6:]
-        return None
 
     def feed(self, data: bytes) -> None:
         """Add bytes: cut into lines here, parsed by `next_event`."""
