@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Final, final
 from blades._clock import monotonic
 from blades._errors import StreamError, StreamInterrupted, StreamProtocolError, StreamTimeout, without_traceback
 from blades._preview import printable, type_name
-from blades._transport.cancel import (
-    ARRIVED,
-    WAITING,
-    CancelScope,
-    ConnectionLost,
-    DeadlinePassed,
-    OpeningFailed,
-    Waiting,
-)
+from blades._transport.arrivals import ARRIVED, WAITING, ConnectionLost, DeadlinePassed, OpeningFailed, Waiting
+from blades._transport.cancel import CancelScope
 from blades._transport.state import CallState
 from blades._values import StreamState, Timing
 from blades._wire.decoder import CompletionDecoder
@@ -24,7 +17,7 @@ from blades._wire.inflate import EncodingError
 
 if TYPE_CHECKING:
     from blades._options import Timeouts
-    from blades._transport.cancel import Response
+    from blades._transport.arrivals import Response
     from blades._transport.events import Event
     from blades._values import Chunk, Reply
 

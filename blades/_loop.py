@@ -10,7 +10,8 @@ from blades._clock import monotonic
 from blades._errors import StreamError, ToolRoundsExceeded, without_traceback
 from blades._rounds import Outcome, Round
 from blades._steps import Steps
-from blades._transport.cancel import CancelScope, DeadlinePassed
+from blades._transport.arrivals import DeadlinePassed
+from blades._transport.cancel import CancelScope
 from blades._transport.events import StopEvent
 from blades._transport.state import CallState
 from blades._values import Chunk, StreamState

@@ -10,7 +10,7 @@ from blades._credentials import explain_client_failure, find_endpoint
 from blades._errors import ConfigError, clear_frames
 from blades._explain import explain_failure
 from blades._prompts.outgoing import has_reasoning, other_reasoning, sends_reasoning
-from blades._transport.cancel import OpeningFailed
+from blades._transport.arrivals import OpeningFailed
 from blades._transport.client import ClientAdapter, base_url_of
 from blades._transport.threads import start_thread
 from blades._values import StreamState

@@ -16,7 +16,8 @@ from blades import Agent, StreamInterrupted, StreamTimeout
 from blades._clock import monotonic
 from blades._platform import SHUTDOWN_WAKES
 from blades._transport import fast_body
-from blades._transport.cancel import CancelScope, ConnectionLost
+from blades._transport.arrivals import ConnectionLost
+from blades._transport.cancel import CancelScope
 from blades._transport.connection import TrackedConnection, current_scope
 from blades._transport.fast_body import FastBody
 from blades._transport.response import FastResponse

@@ -23,10 +23,11 @@ import weakref
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from blades._clock import monotonic
 from blades._platform import LONGEST_WAIT_SECONDS
+from blades._transport.arrivals import WAITING, DeadlinePassed, Waiting
 from blades._transport.condition import Condition
 from blades._transport.deadlines import deadline_timer
 from blades._transport.events import is_set, watcher_of
@@ -34,11 +35,10 @@ from blades._transport.threads import track_fork
 from blades._values import StreamState
 
 if TYPE_CHECKING:
+    from blades._transport.arrivals import Arrival, Response
     from blades._transport.events import Event
     from blades._transport.state import CallState
-    from blades._values import ResponseInfo
 
-ARRIVED: Final = 0.0  # a deadline that has passed: read what has arrived already, and do not wait
 POLL_RESOLUTION_SECONDS: Final = 0.001  # poll() counts in milliseconds
 INLINE_OPENING_SECONDS: Final = 60.0  # the longest wait for headers where there is no thread but the reader's
 DRAIN_SECONDS: Final = 5.0  # how long the end of a body is waited for in the background, to keep the connection
@@ -46,63 +46,6 @@ DRAIN_SECONDS: Final = 5.0  # how long the end of a body is waited for in the ba
 
 class RequestCancelled(BaseException):
     """Raised inside the official client to leave it. A BaseException, because it retries on any Exception."""
-
-
-class DeadlinePassed(Exception):  # a result of reading, never raised to a user
-    """Nothing arrived until the deadline."""
-
-
-class ConnectionLost(Exception):  # a result of reading, never raised to a user
-    """The connection failed; `cause` is the transport's own exception."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
-class Response(Protocol):
-    """An open response, read by one thread at a time: the one that has taken it out of the scope."""
-
-    info: ResponseInfo
-
-    def read(self, deadline: float | None) -> bytes:
-        """Return the next piece of the body; ``b""`` at its proper end, and ``b""`` again if asked again.
-
-        Raises:
-            DeadlinePassed: Nothing arrived until the deadline, on the clock of `monotonic`, or `ARRIVED`.
-            ConnectionLost: The connection failed.
-        """
-        ...
-
-    def finish(self, *, wait: bool) -> None:
-        """Drain the rest and return the connection to the pool: the answer is complete.
-
-        Args:
-            wait: The calling thread may do it, if that takes no more than a few milliseconds.
-        """
-        ...
-
-    def close(self) -> bool:
-        """Release the connection without waiting; return False if that cannot be done now. Never raises."""
-        ...
-
-
-Arrival: TypeAlias = "Response | OpeningFailed | ConnectionLost | bytes | None"
-"""What a waiting reader gets: the response, a piece of its body, a failure; None only wakes it."""
-
-
-@final
-class OpeningFailed:
-    """Arrives instead of a response: there will be none."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error: BaseException | None = error
-
-    def take(self) -> BaseException:
-        """Return the error once: whoever raises it must not keep it in a frame that its traceback refers to."""
-        error, self.error = self.error, None
-        assert error is not None  # one reader takes an arrival once
-        return error
 
 
 @final
@@ -119,14 +62,6 @@ class CancelEvent(threading.Event):
         """Set the event and cancel the stream."""
         super().set()
         self._scope.cancel()
-
-
-@final
-class Waiting:
-    """Stands in the response's place while there is none."""
-
-
-WAITING: Final = Waiting()
 
 
 @final

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, final
 
 from blades._clock import monotonic
 from blades._platform import Selector
-from blades._transport.cancel import ARRIVED, POLL_RESOLUTION_SECONDS, ConnectionLost, DeadlinePassed
+from blades._transport.arrivals import ARRIVED, ConnectionLost, DeadlinePassed
+from blades._transport.cancel import POLL_RESOLUTION_SECONDS
 from blades._transport.threads import raised_by
 from blades._wire.chunked import LAST_CHUNK, Chunked
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, final
 
 from blades._clock import monotonic
 from blades._errors import clear_frames
-from blades._transport.cancel import ARRIVED, DRAIN_SECONDS, ConnectionLost, DeadlinePassed, RequestCancelled
+from blades._transport.arrivals import ARRIVED, ConnectionLost, DeadlinePassed
+from blades._transport.cancel import DRAIN_SECONDS, RequestCancelled
 from blades._transport.connection import StaleConnection
 from blades._transport.library_body import is_wanted, pieces_of
 from blades._transport.threads import run_detached
