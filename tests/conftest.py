@@ -32,6 +32,16 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_missing() -> Iterator[None]:
+    """No test may find that the official client lacks something: a user would be warned of it in ordinary use."""
+    from blades._transport.missing import missing
+
+    before = set(missing._reported)
+    yield
+    assert missing._reported == before
+
+
 @pytest.fixture
 def server() -> Iterator[LocalServer]:
     """A local server that answers without pauses."""
