@@ -71,9 +71,28 @@ class FastBody:
         if self._begun:
             content, self._begun = self._begun, b""
             return content
-        chunked = self._chunked
+        chunked, scope = self._chunked, self._scope
         while chunked.handed_back is None:
-            content = chunked.decode(self._receive(deadline))
+            ends_at, is_clients = deadline, False
+            if deadline == ARRIVED or self._client_limit is not None:
+                ends_at, is_clients = self._narrow(deadline)
+            data, lost = b"", None
+            try:
+                # In one system call: the deadline timer ends it by shutting the socket down.
+                watched = scope.begin_read(ends_at)
+                data = self._receive_from_socket(self._read_bytes) if watched else self._receive_with_timeout(ends_at)
+            except OSError as error:
+                if not raised_by(error, __name__, ssl.__name__, socket.__name__):
+                    raise  # by a signal handler of the caller's, in the midst of the call
+                lost = error
+            finally:
+                scope.end_read()
+                if not data:
+                    clear_tls_errors(self._connection.socket)
+            if not data:
+                raise self._reason(lost, is_clients=is_clients)
+            self._read_bytes = READ_BYTES if len(data) >= PACED_READ_BYTES else PACED_READ_BYTES
+            content = chunked.decode(data)
             if content:
                 return content
         self._hand_back(chunked.handed_back)
@@ -99,38 +118,29 @@ class FastBody:
         assert connection.at_body_start, "the HTTP library has read from the connection meanwhile"
         connection.push_back(rest)
 
-    def _receive(self, deadline: float | None) -> bytes:
-        """Read from the socket, in one system call: the deadline timer ends it by shutting the socket down."""
-        connection, scope = self._connection, self._scope
+    def _narrow(self, deadline: float | None) -> tuple[float | None, bool]:
+        """Return when a read must end, and whether that is the limit of the caller's client for each read.
+
+        Raises:
+            DeadlinePassed: The deadline is `ARRIVED`, and nothing has.
+        """
         if deadline == ARRIVED:
             if not self.wait(0):
                 raise DeadlinePassed
             deadline = monotonic() + MIN_READ_SECONDS  # part of a TLS record may be all that is there
-        own_limit = self._client_limit
-        if own_limit is not None:
-            own_limit += monotonic()
-            deadline = own_limit if deadline is None else min(deadline, own_limit)
-        data, lost = b"", None
-        try:
-            watched = scope.begin_read(deadline)
-            data = self._receive_from_socket(self._read_bytes) if watched else self._receive_with_timeout(deadline)
-        except OSError as error:
-            if not raised_by(error, __name__, ssl.__name__, socket.__name__):
-                raise  # by a signal handler of the caller's, in the midst of the call
-            lost = error
-        finally:
-            scope.end_read()
-            if not data:
-                clear_tls_errors(connection.socket)
-        if data:
-            self._read_bytes = READ_BYTES if len(data) >= PACED_READ_BYTES else PACED_READ_BYTES
-            return data
+        if self._client_limit is None:
+            return deadline, False
+        clients = monotonic() + self._client_limit
+        return (clients, True) if deadline is None or clients <= deadline else (deadline, False)
+
+    def _reason(self, lost: OSError | None, *, is_clients: bool) -> DeadlinePassed | ConnectionLost:
+        """Return why a read has brought nothing: the exception for it."""
         # A TimeoutError with a number is the system's: the other side does not answer any more (TCP keep-alive).
-        if scope.expired or (isinstance(lost, TimeoutError) and lost.errno is None):
-            if deadline == own_limit:
-                raise ConnectionLost(TimeoutError("the client's own time limit for a read was reached"))
-            raise DeadlinePassed
-        raise ConnectionLost(lost or EOFError("the server closed the connection before the last chunk"))
+        if not (self._scope.expired or (isinstance(lost, TimeoutError) and lost.errno is None)):
+            return ConnectionLost(lost or EOFError("the server closed the connection before the last chunk"))
+        if is_clients:
+            return ConnectionLost(TimeoutError("the client's own time limit for a read was reached"))
+        return DeadlinePassed()
 
     def _receive_with_timeout(self, deadline: float | None) -> bytes:
         """Read where no thread can be started any more, at the interpreter's exit."""
