@@ -11,7 +11,7 @@ import pytest
 
 from blades._platform import HAS_GIL
 from blades._transport import collector
-from blades._transport.collector import HELD_OFF, collector_held_off
+from blades._transport.collector import HELD_OFF, MANY, collector_held_off
 from blades.testing import LocalServer
 from limits import START_SECONDS
 
@@ -33,7 +33,9 @@ print(gc.get_stats()[0]["collections"] - runs)
 def _threshold() -> Iterator[None]:
     before = gc.get_threshold()
     gc.set_threshold(700, 10, 10)
+    gc.disable()  # so that nothing grows older by itself; the setting of the threshold is another thing
     yield
+    gc.enable()
     gc.set_threshold(*before)
 
 
@@ -76,13 +78,26 @@ def test_program_that_has_switched_it_off_is_let_be(monkeypatch: pytest.MonkeyPa
 def test_what_was_made_is_in_the_oldest_generation() -> None:
     """The next run of the collector does not walk it; what the program has frozen stays so."""
     with collector_held_off():
-        made: list[object] = []
-    assert not any(item is made for item in gc.get_objects(generation=0))
+        made: list[list[object]] = [[] for _ in range(MANY)]
+    assert not is_young(made)
     gc.freeze()
     try:
         with collector_held_off():
-            young: list[object] = []
+            young: list[list[object]] = [[] for _ in range(MANY)]
+            assert gc.get_count()[0] > MANY
         assert gc.get_freeze_count()
-        assert any(item is young for item in gc.get_objects(generation=0))
+        assert is_young(young)
     finally:
         gc.unfreeze()
+
+
+@pytest.mark.skipif(not HAS_GIL, reason="without a GIL there are no generations")
+def test_garbage_is_collected_where_many_clients_are_made() -> None:
+    """As ever: each client makes a few objects, and does not begin the collector's counts anew."""
+    with collector_held_off():
+        few: list[list[object]] = [[] for _ in range(1_000)]
+    assert is_young(few)
+
+
+def is_young(made: list[list[object]]) -> bool:
+    return any(item is made for item in gc.get_objects(generation=0))
