@@ -40,10 +40,9 @@ class PlainRenderer:
     def feed(self, text: str, *, whole: bool = False) -> tuple[Block, Block]:
         """Add text; return the paragraphs that have ended with it, and what is still open."""
         text = self._open + text
-        end = len(text) if whole else text.rfind("\n\n") + 2 if "\n\n" in text else 0
-        closed, still_open = text[:end], text[end:]
-        self._open = still_open
-        return Block(closed, self.render_again(closed)), Block(still_open, self.render_again(still_open))
+        closed, gap, self._open = (text, "", "") if whole else text.rpartition("\n\n")
+        closed += gap
+        return Block(closed, self.render_again(closed)), Block(self._open, self.render_again(self._open))
 
     def render_again(self, source: str) -> str:
         """Return text as HTML. In this element, no front end looks for formulas."""

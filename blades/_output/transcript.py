@@ -21,10 +21,9 @@ class Part:
 
     @property
     def text(self) -> str:
-        """The text or reasoning so far. Its pieces become one, while others may be appended behind them."""
-        count = len(self.pieces)
-        text = "".join(self.pieces[:count])
-        self.pieces[:count] = [text]
+        """The text or reasoning that was not taken yet. It becomes one piece, before those that arrive meanwhile."""
+        text = self.take()
+        self.pieces.insert(0, text)
         return text
 
     def take(self) -> str:
