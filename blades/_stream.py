@@ -87,7 +87,7 @@ class Stream(Generic[T_co]):
         __tracebackhide__ = True
         try:
             call = self._call
-            while (chunk := call.next_chunk()) is not None:  # as `next`
+            while (chunk := call.next_chunk()) is not None:  # `next`, with a frame less for each chunk
                 self._chunk = chunk
                 yield chunk
         except OtherReaderError:

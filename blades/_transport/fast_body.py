@@ -73,9 +73,9 @@ class FastBody:
             return content
         chunked, scope = self._chunked, self._scope
         while chunked.handed_back is None:
-            ends_at, is_clients = deadline, False
+            ends_at, by_client = deadline, False  # by the limit of the caller's client
             if deadline == ARRIVED or self._client_limit is not None:
-                ends_at, is_clients = self._narrow(deadline)
+                ends_at, by_client = self._narrow(deadline)
             data, lost = b"", None
             try:
                 # In one system call: the deadline timer ends it by shutting the socket down.
@@ -90,7 +90,7 @@ class FastBody:
                 if not data:
                     clear_tls_errors(self._connection.socket)
             if not data:
-                raise self._reason(lost, is_clients=is_clients)
+                raise self._reason(lost, by_client=by_client)
             self._read_bytes = READ_BYTES if len(data) >= PACED_READ_BYTES else PACED_READ_BYTES
             content = chunked.decode(data)
             if content:
@@ -133,12 +133,12 @@ class FastBody:
         clients = monotonic() + self._client_limit
         return (clients, True) if deadline is None or clients <= deadline else (deadline, False)
 
-    def _reason(self, lost: OSError | None, *, is_clients: bool) -> DeadlinePassed | ConnectionLost:
+    def _reason(self, lost: OSError | None, *, by_client: bool) -> DeadlinePassed | ConnectionLost:
         """Return why a read has brought nothing: the exception for it."""
         # A TimeoutError with a number is the system's: the other side does not answer any more (TCP keep-alive).
         if not (self._scope.expired or (isinstance(lost, TimeoutError) and lost.errno is None)):
             return ConnectionLost(lost or EOFError("the server closed the connection before the last chunk"))
-        if is_clients:
+        if by_client:
             return ConnectionLost(TimeoutError("the client's own time limit for a read was reached"))
         return DeadlinePassed()
 
