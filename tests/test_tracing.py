@@ -182,7 +182,7 @@ def test_nothing_is_kept(agent: Agent, ended: Ended) -> None:
     try:
         stream = agent.run_stream(PROMPT)
         stream.reply()
-        gone = weakref.ref(stream), weakref.ref(stream._call.scope)
+        gone = weakref.ref(stream), weakref.ref(stream._call.totals)
         ended.next()
         del stream
         assert [reference() for reference in gone] == [None, None]

@@ -46,6 +46,7 @@ class Totals:
     """
 
     __slots__ = (
+        "__weakref__",
         "_append_lock",
         "_calls",
         "_extra",
